@@ -1,0 +1,162 @@
+"""The versioned JSON report of a scan: the one contract between engine, registry, API, CLI and gate."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from core.domain import ArtifactRole, ModelKind, Preset, PurificationStatus, PurifyMode, Verdict
+
+SCHEMA_VERSION = "1.0"
+
+Fraction = float  # in [0, 1]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class EngineInfo(_Model):
+    version: str
+    torch: str
+    threads: int
+    device: str
+
+
+class PreprocessInfo(_Model):
+    mean: list[float]
+    std: list[float]
+    size: tuple[int, int] = Field(description="Height, width.")
+    source: str = Field(
+        description="Where it comes from: request, checkpoint metadata, architecture, or reference accuracy."
+    )
+
+
+class ModelInfo(_Model):
+    sha256: str
+    filename: str
+    size_bytes: int
+    container: str = Field(description="safetensors, torch-zip or torch-legacy.")
+    kind: ModelKind
+    architecture: str
+    architecture_source: str = Field(description="request or inferred.")
+    num_classes: int
+    input_shape: tuple[int, int, int] = Field(description="Channels, height, width.")
+    parameters: int
+    preprocess: PreprocessInfo
+
+
+class ReferenceInfo(_Model):
+    sha256: str
+    images: int
+    images_used: int
+    labelled: bool
+    classes_present: int
+    rejected: list[str] = Field(default_factory=list, description="Per-file reasons for what was not used.")
+
+
+class Statistic(_Model):
+    """One detection statistic; `suspicious` is on the `direction` side of `threshold`."""
+
+    name: str
+    value: float | None
+    threshold: float
+    direction: Literal["below", "above"]
+    suspicious: bool
+    description: str = ""
+
+
+class TargetFinding(_Model):
+    """A target class the inverted triggers point to."""
+
+    target: int | None = Field(description="Class index; null for a source-dependent target (all-to-all).")
+    label: str | None = None
+    operator: str
+    energy: float
+    flip_rate: Fraction
+
+
+class ThresholdProvenance(_Model):
+    calibration: str = Field(description="Identifier of the committed calibration.")
+    clean_models: int
+    backdoored_models: int
+    note: str
+
+
+class Detection(_Model):
+    verdict: Verdict
+    score: float = Field(description="Larger is more suspicious; backdoored from `threshold` on.")
+    threshold: float
+    provenance: ThresholdProvenance
+    statistics: list[Statistic]
+    targets: list[TargetFinding]
+    coverage: list[str]
+    reasons: list[str] = Field(description="Why this verdict, in plain words.")
+
+
+class Utility(_Model):
+    """Accuracy on held-out reference images; agreement with the suspect when there are no labels."""
+
+    measure: Literal["accuracy", "agreement_with_suspect"]
+    images: int
+    before: Fraction
+    after: Fraction | None = None
+
+
+class ReattackPoint(_Model):
+    steps: int
+    flip_rate: Fraction
+
+
+class Verification(_Model):
+    """The purified weights scanned again, fresh seed and restarts, nothing of the unlearning reused."""
+
+    detection: Detection
+    passed: bool
+    inverted_flip_before: Fraction = Field(description="Worst inverted trigger's flip rate on the suspect.")
+    inverted_flip_after: Fraction
+    reattack: list[ReattackPoint] = Field(
+        description="Retuning with the inverted triggers; no clean control exists here."
+    )
+
+
+class ArtifactInfo(_Model):
+    role: ArtifactRole
+    sha256: str
+    size_bytes: int
+    filename: str
+    media_type: str
+
+
+class Purification(_Model):
+    status: PurificationStatus
+    reason_code: str = ""
+    reason: str = ""
+    utility: Utility | None = None
+    utility_budget: Fraction | None = None
+    rounds: int = 0
+    verification: Verification | None = None
+
+
+class Timing(_Model):
+    stage: str
+    wall_s: float
+    images_processed: int = 0
+
+
+class Report(_Model):
+    schema_version: Literal["1.0"] = SCHEMA_VERSION
+    engine: EngineInfo
+    config_digest: str
+    preset: Preset
+    purify: PurifyMode
+    seed: int
+    model: ModelInfo
+    reference_set: ReferenceInfo | None
+    utility: Utility | None = Field(description="The suspect's own accuracy on the reference set.")
+    detection: Detection
+    purification: Purification
+    artifacts: list[ArtifactInfo]
+    timings: list[Timing]
+    method: str = Field(
+        default="Untargeted BI-BAU, our reconstruction from the public abstract of arXiv 2606.14078; not the authors' code.",
+    )

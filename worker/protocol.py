@@ -1,0 +1,52 @@
+"""Files and lines exchanged with the child processes of a scan.
+
+A job folder holds:
+    spec.json            JobSpec, written by the runner
+    intake/              written by the parsing child: weights.safetensors, layout.json, inspection.json,
+                         reference.safetensors (absent without a reference set), reference.json
+    result/              written by the computing child: report.json and the artifacts it names
+    outcome.json         ChildResult of the child that ran last
+
+Children write events (core.context) as JSON lines to standard output; diagnostics go to standard error.
+Children exit with 0 when outcome.json was written, whatever it says.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class JobSpec(BaseModel):
+    """What the children of one scan are given. Paths are absolute; the model and reference files are read-only."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scan_id: str
+    model_path: Path
+    model_filename: str
+    model_sha256: str
+    reference_path: Path | None  # a zip file or a folder
+    reference_sha256: str | None
+    config: dict[str, Any]  # core.config.ScanConfig.to_json()
+    threads: int
+
+
+class ErrorInfo(BaseModel):
+    """Why a scan has no verdict."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    code: str
+    detail: str
+    hint: str = ""
+    retryable: bool = False
+
+
+class ChildResult(BaseModel):
+    """How a child ended. On `ok` of the computing child, result/report.json is complete."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    status: Literal["ok", "failed", "canceled"]
+    error: ErrorInfo | None = None
