@@ -51,9 +51,7 @@ class Preprocess:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Preprocess":
         height, width = value["size"]
-        return cls(
-            tuple(map(float, value["mean"])), tuple(map(float, value["std"])), (int(height), int(width))
-        )
+        return cls(tuple(map(float, value["mean"])), tuple(map(float, value["std"])), (int(height), int(width)))
 
 
 @dataclass(frozen=True, slots=True)

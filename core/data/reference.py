@@ -32,7 +32,7 @@ class ReferenceSet:
         """Disjoint (fit, held-out) parts, stratified by label, the same for the same seed."""
         generator = torch.Generator().manual_seed(seed)
         held: list[Tensor] = []
-        for label in self.labels.unique():
+        for label in torch.unique(self.labels):
             rows = (self.labels == label).nonzero().flatten()
             rows = rows[torch.randperm(len(rows), generator=generator)]
             held.append(rows[: round(len(rows) * held_out)])

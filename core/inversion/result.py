@@ -35,7 +35,7 @@ class InversionResult:
     Attributes:
         triggers: surviving components, most suspicious first.
         energy_by_target: operator name -> (K,) MAP energy per target hypothesis (inf where not looked at).
-        bound_history: the objective after every M-step of the last refinement, must not fall beyond its stochastic noise.
+        bound_history: the objective after every M-step of the best component on a fixed batch: it does not fall.
         images_processed: images through a forward and backward pass, the unit of cost.
         coverage: operator families and hypotheses looked at, in words for the report.
     """

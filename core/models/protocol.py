@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 @runtime_checkable
 class SuspectModel(Protocol):
-    """A model under suspicion, behind pixels in [0, 1]. Always in evaluation mode: normalisation statistics are frozen.
+    """A model under suspicion, behind pixels in [0, 1].
+
+    Always in evaluation mode: normalisation statistics are frozen.
 
     The engine never learns which kind of model it works on.
     """
@@ -29,7 +31,7 @@ class SuspectModel(Protocol):
         ...
 
     def target_log_posterior(self, pixels: Tensor) -> Tensor:
-        """(B, C, H, W) in [0, 1] -> (B, K) log-probabilities, rows sum to one; differentiable in pixels and weights."""
+        """(B, C, H, W) in [0, 1] -> (B, K) log-probabilities, rows sum to one; differentiable."""
         ...
 
     def features(self, pixels: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from core.domain import ArtifactRole, ModelKind, Preset, PurificationStatus, PurifyMode, Verdict
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION: Literal["1.0"] = "1.0"
 
 Fraction = float  # in [0, 1]
 
@@ -26,9 +26,7 @@ class PreprocessInfo(_Model):
     mean: list[float]
     std: list[float]
     size: tuple[int, int] = Field(description="Height, width.")
-    source: str = Field(
-        description="Where it comes from: request, checkpoint metadata, architecture, or reference accuracy."
-    )
+    source: str = Field(description="request, checkpoint metadata, architecture, or reference accuracy.")
 
 
 class ModelInfo(_Model):
@@ -114,9 +112,7 @@ class Verification(_Model):
     passed: bool
     inverted_flip_before: Fraction = Field(description="Worst inverted trigger's flip rate on the suspect.")
     inverted_flip_after: Fraction
-    reattack: list[ReattackPoint] = Field(
-        description="Retuning with the inverted triggers; no clean control exists here."
-    )
+    reattack: list[ReattackPoint] = Field(description="Retuning with the inverted triggers, no clean control.")
 
 
 class ArtifactInfo(_Model):
@@ -158,5 +154,5 @@ class Report(_Model):
     artifacts: list[ArtifactInfo]
     timings: list[Timing]
     method: str = Field(
-        default="Untargeted BI-BAU, our reconstruction from the public abstract of arXiv 2606.14078; not the authors' code.",
+        default="Untargeted BI-BAU: our reconstruction from the abstract of arXiv 2606.14078, not its authors' code.",
     )
