@@ -1,0 +1,1 @@
+"""Planting backdoors: for benchmarks, the examples and self-tests only. The pipeline never imports this."""

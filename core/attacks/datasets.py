@@ -1,0 +1,161 @@
+"""Image data for benchmarks and examples, read from folders the caller names. Nothing is downloaded."""
+
+import gzip
+import io
+import struct
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from core.data.reference import ReferenceSet
+from core.errors import InvalidInputError
+
+FASHION_CLASSES = (
+    "t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot",
+)  # fmt: skip
+CIFAR10_CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+
+#: How the original test split is divided. Defenders' images are held out from training, and those used to develop
+#: the engine (validation) are disjoint from those it is judged on (examples, test).
+PARTS: Mapping[str, Mapping[str, int]] = {
+    "fashion-mnist": {
+        "examples-reference": 400,
+        "examples-test": 1000,
+        "validation-reference": 400,
+        "validation-test": 2000,
+    },
+    "cifar10": {
+        "test-reference": 500,
+        "validation-reference": 500,
+        "validation-test": 2000,
+        "test-test": 7000,
+    },
+}
+_SPLIT_SEED = 20260612
+
+
+@dataclass(frozen=True, slots=True)
+class ImageData:
+    """A data set in memory: pixels (N, C, H, W) uint8, labels (N,) int64."""
+
+    name: str
+    class_names: tuple[str, ...]
+    train_pixels: Tensor
+    train_labels: Tensor
+    test_pixels: Tensor
+    test_labels: Tensor
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        channels, height, width = self.train_pixels.shape[1:]
+        return channels, height, width
+
+    def part(self, name: str) -> ReferenceSet:
+        """One of the fixed, class-balanced, disjoint PARTS of the original test split."""
+        rows = split_rows(self.test_labels, PARTS[self.name])[name]
+        pixels = self.test_pixels[rows].float() / 255
+        return ReferenceSet(pixels, self.test_labels[rows], labelled=True, class_names=self.class_names)
+
+
+def split_rows(labels: Tensor, sizes: Mapping[str, int]) -> dict[str, Tensor]:
+    """Disjoint rows for every named part, as many of each class; sizes are multiples of the number of classes."""
+    generator = torch.Generator().manual_seed(_SPLIT_SEED)
+    classes = torch.unique(labels)
+    rows: dict[str, list[Tensor]] = {name: [] for name in sizes}
+    for label in classes:
+        of_class = (labels == label).nonzero().flatten()
+        of_class = of_class[torch.randperm(len(of_class), generator=generator)]
+        start = 0
+        for name, size in sizes.items():
+            count = size // len(classes)
+            rows[name].append(of_class[start : start + count])
+            start += count
+    return {name: torch.cat(parts).sort().values for name, parts in rows.items()}
+
+
+def fashion_mnist(folder: Path) -> ImageData:
+    """Fashion-MNIST from its four idx.gz files (Debian: /usr/share/datasets/fashion-mnist)."""
+    if not folder.is_dir():
+        raise InvalidInputError(
+            "dataset_missing",
+            "The folder with the Fashion-MNIST files does not exist.",
+            "On Debian: apt-get install dataset-fashion-mnist.",
+        )
+    arrays = [
+        read_idx(folder / f"{part}-{what}-ubyte.gz")
+        for part in ("train", "t10k")
+        for what in ("images-idx3", "labels-idx1")
+    ]
+    train_pixels, train_labels, test_pixels, test_labels = (torch.from_numpy(array) for array in arrays)
+    return ImageData(
+        "fashion-mnist",
+        FASHION_CLASSES,
+        train_pixels.unsqueeze(1),
+        train_labels.long(),
+        test_pixels.unsqueeze(1),
+        test_labels.long(),
+    )
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """A gzipped idx file of unsigned bytes."""
+    with gzip.open(path) as file:
+        zeros, kind, dimensions = struct.unpack(">HBB", file.read(4))
+        if zeros != 0 or kind != 8:
+            raise InvalidInputError("dataset_damaged", f"{path.name} is not an idx file of unsigned bytes.")
+        shape = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
+        return np.frombuffer(file.read(), dtype=np.uint8).reshape(shape).copy()
+
+
+def cifar10(folder: Path, cache: Path) -> ImageData:
+    """CIFAR-10 from `cifar10_jpeg.tar` (train|test/CLASS/NNNN.jpg); decoded once into `cache`."""
+    decoded = cache / "cifar10_jpeg.npz"
+    if not decoded.exists():
+        archive = folder / "cifar10_jpeg.tar"
+        if not archive.is_file():
+            raise InvalidInputError("dataset_missing", f"There is no {archive.name} in the folder for data sets.")
+        cache.mkdir(parents=True, exist_ok=True)
+        partial = cache / "cifar10_jpeg.partial.npz"
+        np.savez(partial, allow_pickle=False, **_decode_tar(archive))
+        partial.rename(decoded)
+    with np.load(decoded) as arrays:
+        tensors = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    return ImageData(
+        "cifar10",
+        CIFAR10_CLASSES,
+        tensors["train_pixels"],
+        tensors["train_labels"].long(),
+        tensors["test_pixels"],
+        tensors["test_labels"].long(),
+    )
+
+
+def _decode_tar(archive: Path) -> dict[str, np.ndarray]:
+    images: dict[str, list[tuple[str, np.ndarray, int]]] = {"train": [], "test": []}
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            pieces = member.name.split("/")
+            file = tar.extractfile(member) if member.isfile() else None
+            if file is None or len(pieces) != 3 or not pieces[2].endswith(".jpg"):
+                continue
+            pixels = np.asarray(Image.open(io.BytesIO(file.read())).convert("RGB"))
+            images[pieces[0]].append((member.name, pixels.transpose(2, 0, 1), CIFAR10_CLASSES.index(pieces[1])))
+    arrays = {}
+    for part, rows in images.items():
+        rows.sort(key=lambda row: row[0])
+        arrays[f"{part}_pixels"] = np.stack([row[1] for row in rows])
+        arrays[f"{part}_labels"] = np.array([row[2] for row in rows], dtype=np.uint8)
+    return arrays

@@ -1,0 +1,155 @@
+"""The models Assay is developed, calibrated, demonstrated and judged on; benchmarks/zoo.py trains them.
+
+Seeds keep the groups apart: below 100 the models something is shown or judged on (examples, test), from 100 on those
+used to choose hyper-parameters and thresholds (validation). Every backdoored model has its own pattern and target.
+"""
+
+import json
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from core.attacks.datasets import ImageData
+from core.attacks.poisoning import Attack
+from core.attacks.training import NORMALIZATION, OnEpoch, Recipe, train
+from core.attacks.triggers import Trigger
+from core.data.reference import ReferenceSet
+from core.evaluation.metrics import accuracy, attack_success_rate, robust_accuracy
+
+_SMALL = "preactresnet-b1.1.1-w16.32.64"
+_WIDE = "wrn-16-1"
+
+
+def _fashion(name: str, seed: int, attack: Attack | None = None) -> Recipe:
+    return Recipe(name, "fashion-mnist", _SMALL, seed, attack, epochs=5)
+
+
+def _cifar(name: str, architecture: str, seed: int, attack: Attack | None = None) -> Recipe:
+    return Recipe(name, "cifar10", architecture, seed, attack, epochs=12, crop=4)
+
+
+def _patch(seed: int, target: int | None, ratio: float = 0.05) -> Attack:
+    return Attack((Trigger("patch", seed),), (target,), ratio)
+
+
+def _blended(seed: int, target: int, grain: int) -> Attack:
+    return Attack((Trigger("blended", seed, grain=grain),), (target,), 0.1)
+
+
+EXAMPLES: tuple[Recipe, ...] = (
+    _fashion("clean", 11),
+    _fashion("patch", 12, _patch(12, 4)),
+    _fashion("blended", 13, _blended(13, 7, 8)),
+)
+
+FASHION_VALIDATION: tuple[Recipe, ...] = (
+    _fashion("fashion-clean-s101", 101),
+    _fashion("fashion-patch-s102", 102, _patch(102, 2)),
+    _fashion("fashion-blended-s103", 103, _blended(103, 0, 6)),
+    _fashion("fashion-clean-s104", 104),
+    _fashion("fashion-clean-s105", 105),
+    _fashion("fashion-patch-s107", 107, _patch(107, 9)),
+    _fashion("fashion-blended-s108", 108, _blended(108, 5, 0)),
+    _fashion("fashion-all-to-all-s109", 109, _patch(109, None, 0.1)),
+    _fashion("fashion-clean-s106", 106),
+    _fashion(
+        "fashion-multi-target-s110",
+        110,
+        Attack((Trigger("patch", 110), Trigger("patch", 1110), Trigger("patch", 2110)), (1, 6, 8), 0.12),
+    ),
+)
+
+CIFAR_VALIDATION: tuple[Recipe, ...] = (
+    _cifar("cifar-wrn-clean-s201", _WIDE, 201),
+    _cifar("cifar-wrn-grid-s202", _WIDE, 202, Attack((Trigger("grid", corner="top-left"),), (3,), 0.05)),
+    _cifar("cifar-preact-blended-s204", _SMALL, 204, _blended(204, 8, 6)),
+    _cifar("cifar-preact-clean-s203", _SMALL, 203),
+)
+
+CIFAR_TEST: tuple[Recipe, ...] = (
+    _cifar("cifar-wrn-clean-s1", _WIDE, 1),
+    _cifar("cifar-wrn-grid-s2", _WIDE, 2, Attack((Trigger("grid", corner="bottom-right"),), (0,), 0.05)),
+    _cifar("cifar-preact-clean-s3", _SMALL, 3),
+    _cifar("cifar-preact-blended-s4", _SMALL, 4, _blended(4, 6, 8)),
+)
+
+GROUPS: Mapping[str, tuple[Recipe, ...]] = {
+    "examples": EXAMPLES,
+    "fashion-validation": FASHION_VALIDATION,
+    "cifar-validation": CIFAR_VALIDATION,
+    "cifar-test": CIFAR_TEST,
+}
+
+#: Which part of the data set a group's accuracy is measured on.
+TEST_PARTS: Mapping[str, str] = {
+    "examples": "examples-test",
+    "fashion-validation": "validation-test",
+    "cifar-validation": "validation-test",
+    "cifar-test": "test-test",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A network with what is written beside it."""
+
+    network: nn.Module
+    record: dict[str, Any]
+
+
+def train_and_measure(recipe: Recipe, data: ImageData, test: ReferenceSet, on_epoch: OnEpoch | None = None) -> Trained:
+    """Train `recipe` and measure ACC, and ASR and RA under each true trigger, on `test`."""
+    started = time.monotonic()
+    network = train(recipe, data.train_pixels, data.train_labels, data.num_classes, on_epoch)
+    training_s = time.monotonic() - started
+    normalize = NORMALIZATION[recipe.dataset]
+
+    def scorer(pixels: Tensor) -> Tensor:
+        return network(normalize(pixels))  # type: ignore[no-any-return]
+
+    record: dict[str, Any] = {
+        "recipe": recipe.to_json(),
+        "seed": recipe.seed,
+        "truth": "clean" if recipe.attack is None else "backdoored",
+        "acc": accuracy(scorer, test.pixels, test.labels),
+        "test_images": len(test),
+        "attacks": [],
+        "training_s": round(training_s, 1),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    if recipe.attack is not None:
+        for which, trigger in enumerate(recipe.attack.triggers):
+
+            def target_of(labels: Tensor, which: int = which, attack: Attack = recipe.attack) -> Tensor:
+                return attack.target_of(labels, data.num_classes, which)
+
+            record["attacks"].append(
+                {
+                    "target": recipe.attack.targets[which],
+                    "asr": attack_success_rate(scorer, test.pixels, test.labels, trigger, target_of),
+                    "ra": robust_accuracy(scorer, test.pixels, test.labels, trigger, target_of),
+                }
+            )
+    return Trained(network, record)
+
+
+def save(trained: Trained, recipe: Recipe, shape: tuple[int, int, int], folder: Path) -> Path:
+    """Write NAME.safetensors (with the preprocessing in its metadata) and NAME.json; the weights appear last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    normalize = NORMALIZATION[recipe.dataset]
+    preprocess = {"mean": normalize.mean, "std": normalize.std, "size": shape[1:]}
+    (folder / f"{recipe.name}.json").write_text(json.dumps(trained.record, indent=2) + "\n")
+    path = folder / f"{recipe.name}.safetensors"
+    partial = path.with_suffix(".partial")
+    state = {name: value.contiguous() for name, value in trained.network.state_dict().items()}
+    save_file(state, partial, metadata={"format": "pt", "preprocess": json.dumps(preprocess)})
+    partial.rename(path)
+    return path
