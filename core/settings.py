@@ -1,0 +1,72 @@
+"""Deployment settings: where things are and how long the machinery waits. Read in composition roots only.
+
+What a verdict depends on is never a setting: see core/config.py.
+"""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_GIB = 1024**3
+
+
+class Settings(BaseSettings):
+    """Values from the environment, each with the prefix ASSAY_. Addresses may hold passwords: they stay out of repr.
+
+    Raises (on construction):
+        pydantic.ValidationError: a value is out of range, or the intervals contradict each other.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="ASSAY_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    #: SQLAlchemy address; empty: SQLite in data_dir.
+    database_url: str = Field(default="", repr=False)
+    #: Celery broker; none: the worker is embedded in the API process.
+    broker_url: str | None = Field(default=None, repr=False)
+    #: Database (when embedded) and blobs.
+    data_dir: Path = Path(".assay")
+    #: Benchmark data, never needed by the service.
+    datasets_dir: Path | None = None
+
+    #: A claim is lost when it was not renewed for this long.
+    lease_s: float = Field(default=60, gt=0)
+    renew_s: float = Field(default=15, gt=0)
+    sweep_s: float = Field(default=30, gt=0)
+    #: A queued scan is announced again when no worker took it for this long.
+    republish_s: float = Field(default=60, gt=0)
+    #: Longest a single attempt may run.
+    deadline_s: float = Field(default=7200, gt=0)
+    max_attempts: int = Field(default=3, ge=1)
+
+    max_upload_bytes: int = Field(default=8 * _GIB, gt=0)
+    #: Uploads are refused when they would leave less than this on the disk.
+    free_space_reserve_bytes: int = Field(default=_GIB, ge=0)
+    #: CPU threads of a scan; 0: all cores.
+    threads: int = Field(default=0, ge=0)
+
+    #: For the command line client only.
+    server: str | None = None
+    api_key: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.renew_s * 2 > self.lease_s:
+            raise ValueError("ASSAY_RENEW_S must be at most half of ASSAY_LEASE_S: one lost renewal is no lost worker")
+        return self
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the worker runs inside the API process."""
+        return not self.broker_url
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The database address with the default filled in."""
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'assay.db'}"
+
+    @property
+    def blobs_dir(self) -> Path:
+        """Where LocalBlobStore lives."""
+        return self.data_dir.absolute() / "blobs"
