@@ -18,9 +18,11 @@ COPY migrations ./migrations
 
 # The API process never imports torch; the small CPU build satisfies the package's requirements without CUDA.
 FROM base AS api
+# pyproject.toml holds the version ranges.
+# hadolint ignore=DL3013
 RUN pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu \
     && pip install '.[postgres]'
-USER assay
+USER 10001:10001
 VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
@@ -28,7 +30,9 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
 CMD ["assay", "serve", "--host", "0.0.0.0", "--port", "8000"]
 
 FROM base AS worker
+# pyproject.toml holds the version ranges.
+# hadolint ignore=DL3013
 RUN pip install '.[postgres]'
-USER assay
+USER 10001:10001
 VOLUME /data
 CMD ["assay", "worker"]

@@ -8,6 +8,8 @@ STAMP := $(VENV)/.installed
 # The tests' small matrices do not profit from several threads per process.
 TEST_ENV := OMP_NUM_THREADS=1
 SERVICES := redis-server postgresql
+# Set to PyTorch's own index to get its small CPU build instead of PyPI's.
+PIP_TORCH_INDEX ?=
 
 .PHONY: help setup demo test check format serve bench examples services openapi clean
 
@@ -19,6 +21,8 @@ setup: $(STAMP) ## Make .venv and install Assay with its development tools
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Assay needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
+	@if [ -n "$(PIP_TORCH_INDEX)" ]; then \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check torch torchvision --index-url "$(PIP_TORCH_INDEX)"; fi
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[postgres,dev]'
 	@touch $@
 

@@ -54,8 +54,8 @@ def test_services_wait_for_the_migration_and_carry_no_secret() -> None:
     assert all(p.startswith("${") for p in passwords)
 
 
-def test_images_run_as_non_root_and_need_every_top_level_package() -> None:
+def test_images_run_as_non_root_and_hold_every_top_level_package() -> None:
     stages = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)[2:]
-    assert all("USER assay" in stage for stage in stages)
+    assert all("USER 10001:10001" in stage for stage in stages)
     for package in ("api", "core", "worker", "migrations"):
         assert f"COPY {package} ./{package}" in DOCKERFILE
