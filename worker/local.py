@@ -1,0 +1,105 @@
+"""A scan without server, queue or database: the same two children, in the foreground."""
+
+import hashlib
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from core.config import ScanConfig
+from core.errors import AssayError, CanceledError, EngineError, InvalidInputError, UnsafeError, UnsupportedError
+from core.report.schema import Report
+from worker.attempt import RESULT_DIR, available_threads, run_children
+from worker.children import ChildCommands, Halt, real_children
+from worker.events import OnEvent
+from worker.protocol import ErrorInfo, JobSpec
+from worker.results import load_report
+from worker.workspace import job_folder
+
+_SCAN_ID = "local"
+
+
+def scan_locally(
+    model_path: Path,
+    reference_path: Path | None,
+    config: ScanConfig,
+    on_event: OnEvent,
+    should_stop: Callable[[], bool],
+    work_dir: Path,
+    *,
+    threads: int = 0,
+    commands: ChildCommands | None = None,
+) -> tuple[Report, Path]:
+    """Scan a file on this machine.
+
+    Args:
+        reference_path: a zip file or a folder of images.
+        on_event: called with the events of core.context, in this thread.
+        should_stop: asked several times a second.
+        work_dir: existing folder of the caller's; the result stays in it, nothing else does.
+
+    Returns:
+        The report, and the folder with the artifacts it names.
+
+    Raises:
+        InvalidInputError: a path is not what it should be.
+        CanceledError: `should_stop` said so.
+        UnsupportedError, UnsafeError: the files are refused.
+        EngineError: the scan failed; its `code` says why.
+    """
+    spec = JobSpec(
+        scan_id=_SCAN_ID,
+        model_path=model_path.resolve(),
+        model_filename=model_path.name,
+        model_sha256=_file_digest(model_path, "model"),
+        reference_path=None if reference_path is None else reference_path.resolve(),
+        reference_sha256=None if reference_path is None else reference_digest(reference_path),
+        config=config.to_json(),
+        threads=available_threads(threads),
+    )
+
+    def halt() -> Halt | None:
+        return Halt.CANCELED if should_stop() else None
+
+    with job_folder(work_dir, _SCAN_ID, 1) as folder:
+        end = run_children(folder, spec, commands or real_children(), on_event=on_event, halt=halt)
+        if end.halt is not None:
+            raise CanceledError
+        if end.error is not None:
+            raise error_from(end.error)
+        report = load_report(folder / RESULT_DIR, spec)
+        result_dir = work_dir / RESULT_DIR
+        (folder / RESULT_DIR).rename(result_dir)
+    return report, result_dir
+
+
+def reference_digest(path: Path) -> str:
+    """SHA-256 of a zip file; of a folder: over its sorted relative file names and their contents' digests.
+
+    Raises InvalidInputError if there is no such file or folder.
+    """
+    if not path.is_dir():
+        return _file_digest(path, "reference set")
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file() and not p.is_symlink()):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{_file_digest(file, 'reference set')}\n".encode())
+    return digest.hexdigest()
+
+
+def error_from(info: ErrorInfo) -> AssayError:
+    """The exception that says what a child's error says."""
+    kind: type[AssayError] = EngineError
+    if info.code.startswith("unsupported_"):
+        kind = UnsupportedError
+    elif info.code.startswith("unsafe_"):
+        kind = UnsafeError
+    return kind(info.code, info.detail, info.hint)
+
+
+def _file_digest(path: Path, what: str) -> str:
+    try:
+        with path.open("rb") as file:
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise InvalidInputError("not_a_file", f"The {what} {path.name} is not a regular file.")
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InvalidInputError("file_not_readable", f"The {what} {path.name} cannot be read.") from error
