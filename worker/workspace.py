@@ -31,11 +31,13 @@ def job_folder(root: Path, scan_id: str, attempt: int) -> Iterator[Path]:
     while True:
         path = root / f"{_UNSAFE.sub('_', scan_id)}-{attempt}-{secrets.token_hex(4)}"
         path.mkdir(mode=0o700)
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        if path.exists():
-            break
-        os.close(fd)  # a sweep came between mkdir and flock and took it for a left-over
+        with contextlib.suppress(FileNotFoundError):
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if path.exists():
+                break
+            os.close(fd)
+        # A sweep came between mkdir and flock and took it for a left-over.
     try:
         yield path
     finally:
