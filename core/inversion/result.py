@@ -29,6 +29,28 @@ class InvertedTrigger:
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was measured of one refined component on held-out images, whether or not it survived.
+
+    Attributes:
+        family: the operator it was searched with.
+        target: the target hypothesis; None for a source-dependent target.
+        energy: at the steered flip rate. half_energy: where half of the images flip.
+        flip_rate: share of the images that went to the target.
+        information: mutual information of source and answer among changed answers, nats.
+        restart: which of the independent restarts it came from.
+    """
+
+    family: str
+    target: int | None
+    energy: float
+    flip_rate: float
+    half_energy: float
+    information: float
+    restart: int
+
+
+@dataclass(frozen=True, slots=True)
 class InversionResult:
     """The mixture after pruning, and the evidence for every hypothesis looked at.
 
@@ -38,6 +60,7 @@ class InversionResult:
         bound_history: the objective after every M-step of the best component on a fixed batch: it does not fall.
         images_processed: images through a forward and backward pass, the unit of cost.
         coverage: operator families and hypotheses looked at, in words for the report.
+        evidence: every refined component, least energy first.
     """
 
     triggers: tuple[InvertedTrigger, ...]
@@ -45,3 +68,4 @@ class InversionResult:
     bound_history: tuple[float, ...]
     images_processed: int
     coverage: tuple[str, ...] = field(default=())
+    evidence: tuple[Evidence, ...] = field(default=())

@@ -1,0 +1,156 @@
+"""From evidence to a verdict: several statistics together, each against its calibrated threshold."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from core.context import RunContext
+from core.data.reference import ReferenceSet
+from core.detection.calibration import Calibration
+from core.detection.statistics import STATISTICS
+from core.domain import Verdict
+from core.inversion.measure import answers
+from core.inversion.result import InversionResult
+from core.models.protocol import SuspectModel
+from core.report.schema import Detection, Statistic, TargetFinding, ThresholdProvenance
+
+#: Fewer reference images, or classes with images, than this give no clean verdict.
+MIN_IMAGES, MIN_CLASS_SHARE = 50, 0.5
+#: A suspect must be right this much more often than by guessing, as a share of what is left to gain.
+MIN_SKILL = 0.3
+#: From here on a score is a verdict.
+THRESHOLD = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    statistics: list[Statistic]
+    score: float
+
+
+def detect(
+    model: SuspectModel,
+    inversion: InversionResult,
+    reference: ReferenceSet,
+    *,
+    seed: int,
+    ctx: RunContext,
+    synthetic: bool = False,
+    calibration: Calibration | None = None,
+) -> Detection:
+    """The verdict on a suspect.
+
+    Args:
+        model: the suspect.
+        inversion: what `core.inversion.engine.invert` found on it.
+        reference: the images it was found with.
+        seed: not used by the present statistics; part of the engine's contract.
+        ctx: progress and cancellation.
+        synthetic: the images were synthesised: the verdict is never clean.
+        calibration: thresholds; None for the committed ones.
+    """
+    calibration = calibration or Calibration.load()
+    ctx.progress(0.0)
+    scored = _score(inversion, calibration)
+    doubts = _doubts(model, reference, synthetic)
+    verdict, reasons = _decide(scored, doubts, calibration)
+    ctx.progress(1.0)
+    return Detection(
+        verdict=verdict,
+        score=scored.score,
+        threshold=THRESHOLD,
+        provenance=ThresholdProvenance(
+            calibration=calibration.identifier,
+            clean_models=calibration.clean_models,
+            backdoored_models=calibration.backdoored_models,
+            note=calibration.note,
+        ),
+        statistics=scored.statistics,
+        targets=_targets(inversion, reference, verdict),
+        coverage=list(inversion.coverage),
+        reasons=reasons,
+    )
+
+
+def margin(value: float, threshold: float, direction: Literal["below", "above"]) -> float:
+    """How suspicious a value is: one at the threshold, more on the suspicious side, never negative."""
+    if direction == "below":
+        return threshold / max(value, 1e-6)
+    return max(value, 0.0) / threshold
+
+
+def _score(inversion: InversionResult, calibration: Calibration) -> _Scored:
+    """Every calibrated statistic; the score is the most suspicious one's margin."""
+    statistics = []
+    score = 0.0
+    for name in STATISTICS:
+        if name not in calibration.thresholds:
+            continue
+        entry, threshold = STATISTICS.get(name), calibration.thresholds[name]
+        value = entry.measure(inversion)
+        level = 0.0 if value is None else margin(value, threshold, entry.direction)
+        score = max(score, level)
+        statistics.append(
+            Statistic(
+                name=name,
+                value=value,
+                threshold=threshold,
+                direction=entry.direction,
+                suspicious=level >= THRESHOLD,
+                description=entry.description,
+            )
+        )
+    return _Scored(statistics, round(score, 4))
+
+
+def _doubts(model: SuspectModel, reference: ReferenceSet, synthetic: bool) -> list[str]:
+    """Why a low score would not mean much."""
+    doubts = []
+    if synthetic:
+        doubts.append("There was no reference set: synthesised images can convict a model, not clear it.")
+        return doubts
+    classes = model.num_targets
+    if len(reference) < MIN_IMAGES:
+        doubts.append(f"The reference set has {len(reference)} images; a clean verdict needs {MIN_IMAGES}.")
+    present = len(torch.unique(reference.labels))
+    if present < MIN_CLASS_SHARE * min(classes, len(reference) // 2):
+        doubts.append(f"Only {present} of {classes} classes occur in the reference set.")
+    if reference.labelled:
+        accuracy = float((answers(model, reference.pixels) == reference.labels).float().mean())
+        if (accuracy - 1 / classes) / (1 - 1 / classes) < MIN_SKILL:
+            doubts.append(f"The suspect is right on only {accuracy:.0%} of the reference set: do they belong together?")
+    return doubts
+
+
+def _decide(scored: _Scored, doubts: list[str], calibration: Calibration) -> tuple[Verdict, list[str]]:
+    if scored.score >= THRESHOLD:
+        named = [s.name for s in scored.statistics if s.suspicious]
+        return Verdict.BACKDOORED, [f"Beyond its threshold: {', '.join(named)}.", *doubts]
+    if doubts:
+        return Verdict.INCONCLUSIVE, doubts
+    if scored.score >= THRESHOLD * (1 - calibration.band):
+        return Verdict.INCONCLUSIVE, [f"The score {scored.score:.2f} is too close to the threshold to call."]
+    return Verdict.CLEAN, ["No statistic is near its threshold."]
+
+
+def _targets(inversion: InversionResult, reference: ReferenceSet, verdict: Verdict) -> list[TargetFinding]:
+    """The targets that the surviving components point to; none for a clean model."""
+    if verdict is Verdict.CLEAN:
+        return []
+    names = reference.class_names
+    found: list[TargetFinding] = []
+    for trigger in inversion.triggers:
+        if any(item.target == trigger.target for item in found):
+            continue
+        label = names[trigger.target] if trigger.target is not None and trigger.target < len(names) else None
+        found.append(
+            TargetFinding(
+                target=trigger.target,
+                label=label,
+                operator=trigger.operator.name,
+                energy=trigger.energy,
+                flip_rate=trigger.flip_rate,
+            )
+        )
+    return found

@@ -1,0 +1,101 @@
+"""Detection statistics: what the evidence of an inversion says, each in one number."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal
+
+from core.inversion.result import Evidence, InversionResult
+from core.plugins import Registry
+
+#: A statistic of the evidence; None where it cannot be computed.
+Measure = Callable[[InversionResult], float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionStatistic:
+    """A measure and how to read it: `direction` is where suspicion lies."""
+
+    measure: Measure
+    direction: Literal["below", "above"]
+    description: str
+
+
+STATISTICS: Registry[DetectionStatistic] = Registry("detection statistic")
+
+
+def _least(result: InversionResult, family: str) -> dict[int, Evidence]:
+    """The least-energy component per target of one family."""
+    best: dict[int, Evidence] = {}
+    for item in sorted(result.evidence, key=lambda found: found.energy):
+        if item.family == family and item.target is not None:
+            best.setdefault(item.target, item)
+    return best
+
+
+def _energy(family: str) -> Measure:
+    def measure(result: InversionResult) -> float | None:
+        energies = [item.energy for item in _least(result, family).values()]
+        return min(energies) if energies else None
+
+    return measure
+
+
+def _gap(family: str) -> Measure:
+    def measure(result: InversionResult) -> float | None:
+        energies = result.energy_by_target.get(family)
+        finite = [] if energies is None else [value for value in energies.tolist() if math.isfinite(value)]
+        return min(finite) / max(median(finite), 1e-9) if len(finite) > 2 else None
+
+    return measure
+
+
+def _half(result: InversionResult) -> float | None:
+    energies = [item.half_energy for item in result.evidence if item.family == "additive"]
+    return min(energies) if energies else None
+
+
+def _source_dependent(result: InversionResult, families: Sequence[str]) -> list[Evidence]:
+    return [item for item in result.evidence if item.target is None and item.family in families]
+
+
+def _source_energy(result: InversionResult) -> float | None:
+    found = [item for item in _source_dependent(result, ("tiled", "additive", "warp")) if item.information > 0.3]
+    return min((item.energy for item in found), default=None)
+
+
+def _information(result: InversionResult) -> float | None:
+    found = _source_dependent(result, ("tiled",))
+    return max((item.information * item.flip_rate for item in found), default=None)
+
+
+def _window_flip(result: InversionResult) -> float | None:
+    found = [item for item in result.evidence if item.family == "tiled" and item.energy < 1.0]
+    return max((item.flip_rate for item in found), default=0.0)
+
+
+STATISTICS.register("tile_energy")(
+    DetectionStatistic(_energy("tiled"), "below", "Least energy of a small local trigger over all targets.")
+)
+STATISTICS.register("tile_gap")(
+    DetectionStatistic(_gap("tiled"), "below", "That energy as a share of the median target's.")
+)
+STATISTICS.register("additive_energy")(
+    DetectionStatistic(_energy("additive"), "below", "Least energy of a dense trigger over all targets.")
+)
+STATISTICS.register("additive_gap")(
+    DetectionStatistic(_gap("additive"), "below", "That energy as a share of the median target's.")
+)
+STATISTICS.register("n50")(
+    DetectionStatistic(_half, "below", "Smallest universal change at which half of held-out images flip.")
+)
+STATISTICS.register("source_energy")(
+    DetectionStatistic(_source_energy, "below", "Least energy of a trigger whose target depends on the source.")
+)
+STATISTICS.register("information")(
+    DetectionStatistic(_information, "above", "Source-target mutual information of flips by a local trigger, nats.")
+)
+STATISTICS.register("window_flip")(
+    DetectionStatistic(_window_flip, "above", "Flip rate through the best window of a cheap local trigger.")
+)

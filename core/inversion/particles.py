@@ -1,0 +1,160 @@
+"""The stochastic EM loop over a bank of particles: one forward and backward pass per step."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from core.inversion.posterior import MEMORY, accumulate, e_step, fixed_transition, m_step_transition, uniform_transition
+from core.models.protocol import SuspectModel
+from core.triggers.base import ParticleOperator
+
+#: Per-sample strength is log-uniform between these.
+STRENGTH = (0.6, 2.5)
+#: Largest per-pixel residual of a sample beside the shared trigger.
+RESIDUAL = 0.02
+#: The prior weight moves by this factor per step, between these bounds.
+DUAL_STEP, DUAL_BOUNDS = 1.12, (0.01, 5.0)
+_BETAS = (0.5, 0.9)
+
+
+@dataclass(slots=True)
+class Images:
+    """What the triggers are fitted on or measured on.
+
+    Attributes:
+        pixels: (N, C, H, W) in [0, 1].
+        sources: (N,) the suspect's own answer on each clean image: a flip is a change of that answer.
+    """
+
+    pixels: Tensor
+    sources: Tensor
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+
+@dataclass(slots=True)
+class Bank:
+    """Components of the mixture that are optimised together.
+
+    Attributes:
+        operator: M particles.
+        targets: the hypothesis of each; None where p(z|y) is learned.
+        transition: (M, K, K). counts: (M, K, K) sufficient statistics of the learned ones.
+        prior_weight: (M,) dual variable in front of the energy.
+    """
+
+    operator: ParticleOperator
+    targets: list[int | None]
+    transition: Tensor
+    counts: Tensor
+    prior_weight: Tensor
+
+    @classmethod
+    def create(cls, operator: ParticleOperator, targets: Sequence[int | None], classes: int) -> "Bank":
+        transition = torch.cat(
+            [uniform_transition(1, classes) if t is None else fixed_transition([t], classes) for t in targets]
+        ).to(operator.scale.device)
+        weight = torch.full((len(targets),), 0.1, device=operator.scale.device)
+        return cls(operator, list(targets), transition, torch.zeros_like(transition), weight)
+
+    def select(self, rows: Sequence[int]) -> "Bank":
+        index = torch.tensor(list(rows), device=self.transition.device)
+        return Bank(
+            self.operator.select(rows),
+            [self.targets[row] for row in rows],
+            self.transition[index].clone(),
+            self.counts[index].clone(),
+            self.prior_weight[index].clone(),
+        )
+
+
+@contextlib.contextmanager
+def frozen(model: SuspectModel) -> Iterator[None]:
+    """No gradients for the suspect's parameters: inversion needs those of the pixels only."""
+    moving = [parameter for parameter in model.module.parameters() if parameter.requires_grad]
+    for parameter in moving:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in moving:
+            parameter.requires_grad_(True)
+
+
+def log_marginal(model: SuspectModel, pixels: Tensor, sources: Tensor, transition: Tensor) -> tuple[Tensor, Tensor]:
+    """The suspect's log-posterior on (M, B, C, H, W) and log p(z|y): both (M, B, K)."""
+    particles, batch = pixels.shape[:2]
+    log_posterior = model.target_log_posterior(pixels.flatten(0, 1)).reshape(particles, batch, -1)
+    rows = torch.gather(transition, 1, sources[:, :, None].expand(-1, -1, transition.shape[-1]))
+    return log_posterior, rows.log()
+
+
+def fit(
+    model: SuspectModel,
+    bank: Bank,
+    images: Images,
+    *,
+    steps: int,
+    batch_size: int,
+    flip_rate: float,
+    generator: torch.Generator,
+    on_step: Callable[[int], None],
+    residual: bool = False,
+) -> None:
+    """Optimise every particle of `bank` for `steps` stochastic EM steps, in place.
+
+    Args:
+        images: all (N,) of them are drawn from, with replacement between steps.
+        flip_rate: what the prior weight steers the share of flipped samples to.
+        on_step: called with the number of images each step processed; may raise to stop.
+        residual: whether each image also carries a residual of its own, moved one sign step per visit with the
+            input gradient of the same pass.
+    """
+    operator = bank.operator
+    device = images.pixels.device
+    optimiser = torch.optim.Adam(operator.parameters(), lr=operator.learning_rate, betas=_BETAS)
+    batch = min(batch_size, len(images))
+    drift = torch.zeros(operator.particles, *images.pixels.shape, device=device) if residual else None
+    learned = torch.tensor([target is None for target in bank.targets], device=device)
+    order = torch.empty(0, dtype=torch.long)
+    for _ in range(steps):
+        if len(order) < batch:
+            order = torch.randperm(len(images), generator=generator)
+        rows, order = order[:batch].to(device), order[batch:]
+        low, high = math.log(STRENGTH[0]), math.log(STRENGTH[1])
+        uniform = torch.rand(operator.particles, batch, generator=generator).to(device)
+        strength = (low + (high - low) * uniform).exp()
+        placement = operator.draw(batch, generator)
+        pixels = images.pixels[rows].expand(operator.particles, *images.pixels[rows].shape)
+        sources = images.sources[rows].expand(operator.particles, batch)
+        changed = operator.render(pixels, strength, placement)
+        if drift is not None:
+            changed = (changed + drift[:, rows]).clamp(0.0, 1.0)
+            changed.retain_grad()
+        log_posterior, log_transition = log_marginal(model, changed, sources, bank.transition)
+        responsibility, marginal = e_step(log_posterior.detach(), log_transition)
+        weight = (~torch.isinf(marginal)).float()
+        share = weight / weight.sum(1, keepdim=True).clamp(min=1.0)
+        # The gradient of the log-marginal is that of the expected log-posterior under the responsibilities.
+        loss = -(share * (responsibility * log_posterior).sum(-1)).sum(1) + bank.prior_weight * operator.energies()
+        optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss.sum())
+        optimiser.step()
+        with torch.no_grad():
+            if drift is not None and changed.grad is not None:
+                moved = drift[:, rows] - RESIDUAL / 2 * changed.grad.sign()
+                drift[:, rows] = moved.clamp(-RESIDUAL, RESIDUAL)
+            operator.observe(placement, torch.where(weight > 0, marginal, torch.zeros_like(marginal)), weight)
+            flipped = (log_posterior.argmax(-1) == responsibility.argmax(-1)).float()
+            rate = (flipped * share).sum(1)
+            factor = torch.where(rate > flip_rate, DUAL_STEP, 1.0 / DUAL_STEP)
+            bank.prior_weight = (bank.prior_weight * factor).clamp(*DUAL_BOUNDS)
+            if bool(learned.any()):
+                bank.counts = MEMORY * bank.counts + accumulate(sources, responsibility, weight)
+                bank.transition = torch.where(learned[:, None, None], m_step_transition(bank.counts), bank.transition)
+        on_step(operator.particles * batch)
