@@ -81,7 +81,7 @@ def decide(evidence: Sequence[ScanEvidence], purified: Sequence[PurifiedEvidence
         evidence: all scans of the digest, and of files with the same weights.
         purified: all scans that produced the digest.
     """
-    versions = tuple(sorted({item.engine_version for item in (*evidence, *purified)}))
+    versions = tuple(sorted({item.engine_version for item in evidence} | {item.engine_version for item in purified}))
 
     def answer(decision: GateDecision, *reasons: GateReason) -> GateAnswer:
         return GateAnswer(decision is GateDecision.ALLOW, decision, reasons, versions)

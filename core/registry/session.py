@@ -16,6 +16,8 @@ from sqlalchemy.orm import Session
 import core
 from core.errors import AssayError, StorageFullError, UnavailableError
 
+__all__ = ["Database", "Session", "normalise_url"]
+
 MIGRATIONS = Path(core.__file__).parent.parent / "migrations"
 
 _BUSY_TIMEOUT_S = 30
@@ -88,8 +90,8 @@ class Database:
         if self.is_sqlite:
             value = session.execute(text("SELECT strftime('%Y-%m-%dT%H:%M:%f', 'now')")).scalar_one()
             return datetime.fromisoformat(value).replace(tzinfo=UTC)
-        value = session.execute(select(func.clock_timestamp())).scalar_one()
-        return value.astimezone(UTC)
+        now: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+        return now.astimezone(UTC)
 
     def lock_blobs(self, session: Session, *, exclusive: bool) -> None:
         """Until the transaction ends: many may register blobs, or one may remove blobs that nobody knows.
@@ -104,10 +106,16 @@ class Database:
         """Bring the schema to the newest version; safe to call from several processes at once."""
         from alembic import command  # a third of a second that ordinary start-up does not need
 
+        with self.migrating() as connection:
+            command.upgrade(self.alembic_config(connection), "head")
+
+    @contextmanager
+    def migrating(self) -> Iterator[Connection]:
+        """A transaction in which nobody else migrates."""
         with _translated(), self._writing.begin() as connection:
             if not self.is_sqlite:
                 connection.execute(select(func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
-            command.upgrade(self.alembic_config(connection), "head")
+            yield connection
 
     @staticmethod
     def alembic_config(connection: Connection | None = None) -> Any:

@@ -27,11 +27,8 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-class Digest(TypeDecorator[str]):
-    """A SHA-256 as 64 hexadecimal digits."""
-
-    impl = CHAR(64)
-    cache_ok = True
+#: A SHA-256 as 64 hexadecimal digits.
+Digest = CHAR(64)
 
 
 def enum_by_value(kind: type[StrEnum], name: str) -> Enum:
