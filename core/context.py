@@ -53,6 +53,20 @@ class RunContext:
             stage = self._stage.value if self._stage else None
             self.emit({"event": "progress", "stage": stage, "fraction": round(fraction, 4)})
 
+    def part(self, low: float, high: float) -> "RunContext":
+        """A context for one part of the current stage: its progress 0..1 becomes low..high of this one's.
+
+        It stops when this one stops; its notes are this one's notes.
+        """
+
+        def emit(event: Mapping[str, Any]) -> None:
+            if event["event"] == "progress":
+                self.progress(low + (high - low) * float(event["fraction"]))
+            elif event["event"] == "note":
+                self.emit(event)
+
+        return RunContext(emit, self.should_stop)
+
     def note(self, message: str) -> None:
         """Say something a user may want to read."""
         self.emit({"event": "note", "message": message})

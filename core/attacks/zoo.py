@@ -28,11 +28,11 @@ _WIDE = "wrn-16-1"
 
 
 def _fashion(name: str, seed: int, attack: Attack | None = None) -> Recipe:
-    return Recipe(name, "fashion-mnist", _SMALL, seed, attack, epochs=5)
+    return Recipe(name, "fashion-mnist", _SMALL, seed, attack, epochs=4)
 
 
 def _cifar(name: str, architecture: str, seed: int, attack: Attack | None = None) -> Recipe:
-    return Recipe(name, "cifar10", architecture, seed, attack, epochs=12, crop=4)
+    return Recipe(name, "cifar10", architecture, seed, attack, epochs=8 if architecture == _WIDE else 10, crop=4)
 
 
 def _patch(seed: int, target: int | None, ratio: float = 0.05) -> Attack:

@@ -1,0 +1,1 @@
+"""Removing a backdoor that was inverted, under a utility budget."""

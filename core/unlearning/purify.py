@@ -1,0 +1,156 @@
+"""The outer problem: rounds of inversion and unlearning until nothing is left that a clean model has not."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from core.config import InversionConfig, UnlearningConfig
+from core.context import RunContext
+from core.data.reference import ReferenceSet
+from core.errors import InvalidInputError
+from core.inversion.engine import invert
+from core.inversion.result import InversionResult
+from core.models.protocol import SuspectModel
+from core.report.schema import Utility
+from core.unlearning.guard import guard
+from core.unlearning.pool import TriggerPool
+from core.unlearning.step import UnlearningStep
+
+#: Whether what was inverted on a model is no more than a clean model shows.
+IsSettled = Callable[[SuspectModel, InversionResult], bool]
+
+#: Share of the reference set that only the utility guard sees.
+HELD_OUT = 0.25
+_MOMENTUM, _WEIGHT_DECAY = 0.9, 5e-4
+_FEWEST_IMAGES = 16
+#: Share of a round's progress that unlearning takes; looking again takes the rest.
+_UNLEARNING_SHARE = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Purified:
+    """What unlearning came to.
+
+    Attributes:
+        model: the chosen weights. To be published only if `accepted`.
+        accepted: the loss of utility is within the budget.
+        utility: before and after, on held-out reference images.
+        settled: a re-scan inside the rounds found no more than on a clean model.
+        rounds: how many were run.
+        images_processed: images through a forward and backward pass, re-scans included.
+        inverted_flip: flip rate of the worst inverted trigger on held-out images, after.
+        back: share of the suspect in the weights: above 0 the guard had to step back.
+        reason: why nothing may be published, in plain words; empty if accepted.
+    """
+
+    model: SuspectModel
+    accepted: bool
+    utility: Utility
+    settled: bool
+    rounds: int
+    images_processed: int
+    inverted_flip: float
+    back: float
+    reason: str
+
+
+def purify(
+    suspect: SuspectModel,
+    inversion: InversionResult,
+    reference: ReferenceSet,
+    config: UnlearningConfig,
+    inversion_config: InversionConfig,
+    *,
+    seed: int,
+    ctx: RunContext,
+    is_settled: IsSettled,
+) -> Purified:
+    """Unlearn what `inversion` found, look again with the same budget, and repeat while something is left.
+
+    Args:
+        suspect: left as it is.
+        inversion: what was found on it, with the same `seed`.
+        reference: clean images; the suspect's own answers serve where there are no labels.
+        config: rounds, strength and utility budget.
+        inversion_config: the budget of every look.
+        seed: everything random follows from it.
+        ctx: progress of the stage, and a point to stop at every step.
+        is_settled: judges each look.
+
+    Raises:
+        InvalidInputError: too few reference images, or nothing was inverted.
+        CanceledError: the context asked to stop.
+    """
+    if len(reference) < _FEWEST_IMAGES:
+        raise InvalidInputError(
+            "reference_too_small",
+            f"Purification needs at least {_FEWEST_IMAGES} reference images.",
+            "Give some tens of images per class.",
+        )
+    if not inversion.triggers:
+        raise InvalidInputError("nothing_to_unlearn", "No trigger was inverted, so there is nothing to unlearn.")
+    fit_on, held_out = reference.split(HELD_OUT, seed)
+    generator = torch.Generator().manual_seed(seed)
+    pool = TriggerPool()
+    current, teacher = suspect.clone(), suspect.clone()
+    for model in (current, teacher):
+        model.module.to(memory_format=torch.channels_last)
+    found, images, rounds, settled = inversion, 0, 0, False
+    while rounds < config.rounds and not settled:
+        whole = ctx.part(rounds / config.rounds, (rounds + 1) / config.rounds)
+        pool.add(found.triggers)
+        step = UnlearningStep(teacher, current, pool, config, generator)
+        _unlearn(step, current, fit_on, config, generator, whole.part(0.0, _UNLEARNING_SHARE))
+        rounds += 1
+        look = whole.part(_UNLEARNING_SHARE, 1.0)
+        found = invert(current, reference, inversion_config, seed=seed + rounds, ctx=look)
+        settled = is_settled(current, found)
+        images += step.images + found.images_processed
+    current.module.to(memory_format=torch.contiguous_format)
+    chosen = guard(suspect, current, pool.triggers, held_out, config.utility_budget)
+    ctx.progress(1.0)
+    return Purified(
+        model=chosen.model,
+        accepted=chosen.accepted,
+        utility=chosen.utility,
+        settled=settled,
+        rounds=rounds,
+        images_processed=images,
+        inverted_flip=chosen.flip_rate,
+        back=chosen.back,
+        reason="" if chosen.accepted else _reason(chosen.utility, config.utility_budget),
+    )
+
+
+def _unlearn(
+    step: UnlearningStep,
+    current: SuspectModel,
+    images: ReferenceSet,
+    config: UnlearningConfig,
+    generator: torch.Generator,
+    ctx: RunContext,
+) -> None:
+    """The epochs of one round, in place; the learning rate falls to zero so that a look sees settled weights."""
+    parameters = current.trainable_parameters()
+    optimizer = torch.optim.SGD(parameters, lr=config.lr, momentum=_MOMENTUM, weight_decay=_WEIGHT_DECAY)
+    batches = math.ceil(len(images) / config.batch_size)
+    total = config.epochs * batches
+    for epoch in range(config.epochs):
+        order = torch.randperm(len(images), generator=generator).to(images.labels.device)
+        for number, rows in enumerate(torch.tensor_split(order, batches)):
+            done = (epoch * batches + number) / total
+            ctx.progress(done)
+            optimizer.param_groups[0]["lr"] = config.lr * (1 + math.cos(math.pi * done)) / 2
+            step(images.pixels[rows], images.labels[rows])
+            optimizer.step()
+    ctx.progress(1.0)
+
+
+def _reason(utility: Utility, budget: float) -> str:
+    measure = "accuracy" if utility.measure == "accuracy" else "agreement with the suspect"
+    return (
+        f"Unlearning lowers {measure} on {utility.images} held-out reference images from {utility.before:.3f} to "
+        f"{utility.after:.3f}, which is more than the budget of {budget:.3f}. Nothing is published."
+    )
