@@ -5,11 +5,10 @@ from typing import Literal
 
 import torch
 
-from core.context import RunContext
 from core.data.reference import ReferenceSet
 from core.detection.calibration import Calibration
 from core.detection.statistics import STATISTICS
-from core.domain import Verdict
+from core.domain import Preset, Verdict
 from core.inversion.measure import answers
 from core.inversion.result import InversionResult
 from core.models.protocol import SuspectModel
@@ -21,6 +20,8 @@ MIN_IMAGES, MIN_CLASS_SHARE = 50, 0.5
 MIN_SKILL = 0.3
 #: From here on a score is a verdict.
 THRESHOLD = 1.0
+#: How much wider the band too close to call is at preset fast.
+FAST_BAND = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,7 @@ def detect(
     inversion: InversionResult,
     reference: ReferenceSet,
     *,
-    seed: int,
-    ctx: RunContext,
+    preset: Preset = Preset.STANDARD,
     synthetic: bool = False,
     calibration: Calibration | None = None,
 ) -> Detection:
@@ -45,17 +45,14 @@ def detect(
         model: the suspect.
         inversion: what `core.inversion.engine.invert` found on it.
         reference: the images it was found with.
-        seed: not used by the present statistics; part of the engine's contract.
-        ctx: progress and cancellation.
+        preset: how much the inversion could spend; a fast one must stay further from the threshold to be clean.
         synthetic: the images were synthesised: the verdict is never clean.
         calibration: thresholds; None for the committed ones.
     """
     calibration = calibration or Calibration.load()
-    ctx.progress(0.0)
     scored = _score(inversion, calibration)
     doubts = _doubts(model, reference, synthetic)
-    verdict, reasons = _decide(scored, doubts, calibration)
-    ctx.progress(1.0)
+    verdict, reasons = _decide(scored, doubts, calibration, preset)
     return Detection(
         verdict=verdict,
         score=scored.score,
@@ -123,13 +120,15 @@ def _doubts(model: SuspectModel, reference: ReferenceSet, synthetic: bool) -> li
     return doubts
 
 
-def _decide(scored: _Scored, doubts: list[str], calibration: Calibration) -> tuple[Verdict, list[str]]:
+def _decide(scored: _Scored, doubts: list[str], calibration: Calibration, preset: Preset) -> tuple[Verdict, list[str]]:
     if scored.score >= THRESHOLD:
         named = [s.name for s in scored.statistics if s.suspicious]
         return Verdict.BACKDOORED, [f"Beyond its threshold: {', '.join(named)}.", *doubts]
     if doubts:
         return Verdict.INCONCLUSIVE, doubts
-    if scored.score >= THRESHOLD * (1 - calibration.band):
+    # A short search finds less than is there: it needs more distance to call a model clean.
+    band = calibration.band * (FAST_BAND if preset is Preset.FAST else 1.0)
+    if scored.score >= THRESHOLD * (1 - band):
         return Verdict.INCONCLUSIVE, [f"The score {scored.score:.2f} is too close to the threshold to call."]
     return Verdict.CLEAN, ["No statistic is near its threshold."]
 
