@@ -8,7 +8,6 @@ on what; delivery may be late, doubled or lost.
 from typing import Any
 
 from celery import Celery
-from kombu import Queue
 
 from core.jobs.dispatcher import SMALL_QUEUE
 
@@ -45,7 +44,7 @@ def make_app(broker_url: str | None, *, deadline_s: float = 7_200, publisher: bo
         worker_send_task_events=False,
         task_create_missing_queues=False,
         task_default_queue=SMALL_QUEUE,
-        task_queues=[Queue(name) for name in QUEUES],
+        task_queues={name: {} for name in QUEUES},
         broker_connection_retry_on_startup=True,
         visibility_timeout=visibility_timeout,
         enable_utc=True,

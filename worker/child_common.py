@@ -33,6 +33,7 @@ def run_in_child(work: Work) -> NoReturn:
     job_dir = Path(sys.argv[1])
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # whatever the thread that started us blocks
     emit = _take_standard_output()
     _die_with_parent(int(os.environ["ASSAY_PARENT_PID"]))
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)

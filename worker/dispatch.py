@@ -4,6 +4,7 @@ import contextlib
 import logging
 
 from celery import Celery
+from kombu.exceptions import OperationalError
 
 from core.errors import UnavailableError
 from core.jobs.dispatcher import SMALL_QUEUE, Dispatcher
@@ -23,6 +24,13 @@ class CeleryDispatcher:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
+        with contextlib.closing(app.connection_for_write()) as connection:  # not connected yet
+            self._broker_errors: tuple[type[Exception], ...] = (
+                OperationalError,
+                OSError,
+                *connection.connection_errors,
+                *connection.channel_errors,
+            )
 
     def publish(self, scan_id: str, queue: str = SMALL_QUEUE) -> None:
         """Send the message.
@@ -36,7 +44,7 @@ class CeleryDispatcher:
                 self._app.send_task(
                     SCAN_TASK, args=[scan_id], queue=queue, connection=connection, retry=False, ignore_result=True
                 )
-        except (*_connection_errors(self._app), OSError) as error:
+        except self._broker_errors as error:
             raise UnavailableError(
                 "broker_unavailable", "The queue is away for the moment; the scan is announced when it is back."
             ) from error
@@ -51,9 +59,3 @@ def publish_after_commit(service: JobService, dispatcher: Dispatcher, scan_id: s
         return False
     service.mark_published(scan_id)
     return True
-
-
-def _connection_errors(app: Celery) -> tuple[type[BaseException], ...]:
-    with contextlib.closing(app.connection_for_write()) as connection:
-        errors: tuple[type[BaseException], ...] = connection.connection_errors + connection.channel_errors
-    return errors

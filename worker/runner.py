@@ -63,7 +63,7 @@ class Runner:
         options: RunnerOptions,
         *,
         commands: ChildCommands | None = None,
-        announce: Callable[[str], None] | None = None,
+        announce: Callable[[str], object] | None = None,
     ) -> None:
         self._service, self._store, self._options = service, store, options
         self._commands = commands or real_children()
