@@ -1,0 +1,262 @@
+"""`assay`: the command line. Each command imports what it needs when it runs, so that `--help` is instant.
+
+Exit codes of a scan: 0 clean, 1 backdoored, 2 inconclusive, 3 failed (and whatever was not foreseen), 4 unsupported or
+unsafe, 5 canceled, 64 wrong usage.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from api.commands.common import ExitCode, err, exit_code_of, explain
+from core.domain import ArtifactRole, ModelKind, Preset, PurifyMode
+
+app = typer.Typer(
+    name="assay",
+    help="Scan image models for trained backdoors, and get purified weights back.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+keys_app = typer.Typer(help="API keys of this deployment.", no_args_is_help=True)
+db_app = typer.Typer(help="Schema of the database.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
+app.add_typer(db_app, name="db")
+
+Server = Annotated[str | None, typer.Option(help="Address of a server; default: ASSAY_SERVER.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Org = Annotated[str, typer.Option(help="Organisation.")]
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Interface; others than loopback need an API key to exist.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="API processes; more than one needs a broker.")] = 1,
+) -> None:
+    """Start the API (with the worker inside, unless ASSAY_BROKER_URL is set)."""
+    from api.commands import serve as command
+
+    raise typer.Exit(command.run(host, port, workers))
+
+
+@app.command()
+def worker() -> None:
+    """Start a worker that takes scans from the broker."""
+    from api.commands.common import settings_or_exit
+    from worker.main import run_worker
+
+    raise typer.Exit(run_worker(settings_or_exit()))
+
+
+@app.command()
+def sweep() -> None:
+    """Start the sweeper: expired leases, lost messages, left-overs."""
+    from api.commands.common import settings_or_exit
+    from worker.main import run_sweeper
+
+    raise typer.Exit(run_sweeper(settings_or_exit()))
+
+
+@app.command()
+def scan(
+    path: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="The suspect checkpoint.")],
+    reference: Annotated[
+        Path | None, typer.Option(exists=True, readable=True, help="Clean images: a folder or a zip file.")
+    ] = None,
+    target: Annotated[
+        Path | None,
+        typer.Option("--out", dir_okay=False, help="Where purified weights go; .safetensors or the upload's format."),
+    ] = None,
+    server: Server = None,
+    local: Annotated[bool, typer.Option("--local", help="Scan here even if ASSAY_SERVER is set.")] = False,
+    as_json: AsJson = False,
+    preset: Annotated[Preset, typer.Option(help="How much computation to spend.")] = Preset.STANDARD,
+    purify: Annotated[PurifyMode, typer.Option(help="auto: only what is called backdoored.")] = PurifyMode.AUTO,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    architecture: Annotated[str, typer.Option(help="auto, or a name such as preactresnet18.")] = "auto",
+    preprocess: Annotated[str, typer.Option(help="auto, or JSON with mean, std and size.")] = "auto",
+    kind: Annotated[ModelKind, typer.Option(help="Kind of model.")] = ModelKind.CLASSIFIER,
+    force: Annotated[bool, typer.Option("--force", help="Scan again even if the server has a result.")] = False,
+) -> None:
+    """Scan a model, here or on a server. The exit code is the verdict."""
+    from pydantic import ValidationError
+
+    from api.commands import scan as command
+    from api.commands.common import settings_or_exit
+    from api.problems import describe, field_errors
+    from api.schemas import options_from_fields
+
+    if target is not None and not target.absolute().parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {target.parent}", param_hint="--out")
+    fields = {
+        "kind": kind.value,
+        "architecture": architecture,
+        "preprocess": preprocess,
+        "purify": purify.value,
+        "preset": preset.value,
+        "seed": str(seed),
+        "force": "true" if force else "false",
+    }
+    try:
+        options = options_from_fields(fields)
+    except ValidationError as error:
+        raise typer.BadParameter(describe(field_errors(list(error.errors())))) from None
+    address = None if local else server or settings_or_exit().server
+    raise typer.Exit(command.run(command.ScanRequest(path, reference, options, target, address, as_json)))
+
+
+@app.command()
+def status(
+    scan_id: Annotated[str | None, typer.Argument(help="Default: the newest scans.", show_default=False)] = None,
+    server: Server = None,
+    as_json: AsJson = False,
+) -> None:
+    """How far a scan is, or the newest scans of a server."""
+    from api.commands import query
+
+    raise typer.Exit(query.status(scan_id, server, as_json=as_json))
+
+
+@app.command()
+def get(
+    what: Annotated[str, typer.Argument(metavar="SCAN|DIGEST", help="A scan's id, or the SHA-256 of a file.")],
+    target: Annotated[
+        Path | None, typer.Option("--out", dir_okay=False, help="Where the file goes; without it: the report.")
+    ] = None,
+    role: Annotated[ArtifactRole, typer.Option(help="Which file of the scan.")] = ArtifactRole.PURIFIED_ORIGINAL,
+    server: Server = None,
+) -> None:
+    """The report of a scan, or a file of it."""
+    from api.commands import query
+
+    raise typer.Exit(query.get(what, target, role, server))
+
+
+@app.command()
+def gate(
+    what: Annotated[str, typer.Argument(metavar="FILE|DIGEST", help="A file, or its SHA-256.")],
+    server: Server = None,
+    as_json: AsJson = False,
+) -> None:
+    """May this exact file be used? Exit codes: 0 allow, 1 block, 2 unknown or pending, 3 error (which means no)."""
+    from api.commands import query
+
+    raise typer.Exit(query.gate(what, server, as_json=as_json))
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option("--out", file_okay=False, help="Where the results go.")] = Path("build/demo"),
+) -> None:
+    """Scan the examples over HTTP, purify, and measure what is left of their backdoors."""
+    from api.commands.demo import run_demo
+
+    raise typer.Exit(run_demo(folder))
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """What this host has and lacks."""
+    from api.commands import doctor as command
+
+    raise typer.Exit(command.run(as_json=as_json))
+
+
+@keys_app.command("create")
+def keys_create(
+    name: Annotated[str, typer.Argument(help="What the key is for.")],
+    scopes: Annotated[
+        list[str] | None,
+        typer.Option("--scope", help="upload, scan, read, download, gate or admin; default: all but admin."),
+    ] = None,
+    org: Org = "org_default",
+    expires_days: Annotated[float | None, typer.Option(min=0, max=36500, help="Default: never.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key; it is shown once."""
+    from api.auth import Scope
+    from api.commands import keys
+
+    known = {scope.value for scope in Scope}
+    wanted = scopes or sorted(known - {Scope.ADMIN.value})
+    if unknown := sorted(set(wanted) - known):
+        raise typer.BadParameter(f"no such scope: {', '.join(unknown)}", param_hint="--scope")
+    raise typer.Exit(keys.create(name, [Scope(scope) for scope in wanted], org, expires_days, as_json=as_json))
+
+
+@keys_app.command("list")
+def keys_list(org: Org = "org_default", as_json: AsJson = False) -> None:
+    """All keys, without their secrets."""
+    from api.commands import keys
+
+    raise typer.Exit(keys.show(org, as_json=as_json))
+
+
+@keys_app.command("revoke")
+def keys_revoke(
+    key: Annotated[str, typer.Argument(help="Id or prefix of the key.")],
+    org: Org = "org_default",
+) -> None:
+    """Make a key worthless at once."""
+    from api.commands import keys
+
+    raise typer.Exit(keys.revoke(key, org))
+
+
+@db_app.command("upgrade")
+def db_upgrade() -> None:
+    """Bring the configured database to the newest schema."""
+    from api.commands import db
+
+    raise typer.Exit(db.upgrade())
+
+
+@db_app.command("current")
+def db_current() -> None:
+    """Print the schema's revision; exit code 3 if it is not the newest."""
+    from api.commands import db
+
+    raise typer.Exit(db.current())
+
+
+@db_app.command("check")
+def db_check() -> None:
+    """Whether migrations and code agree, tried on a scratch database."""
+    from api.commands import db
+
+    raise typer.Exit(db.check())
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point; never returns."""
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
+    from core.errors import AssayError
+
+    try:
+        return int(app(arguments, standalone_mode=False) or 0)
+    except typer.TyperException as error:
+        if error.exit_code == 2:  # wrong usage, by the convention of the library; 2 is a verdict of ours
+            if message := error.format_message():
+                err().print(message, style="red", markup=False)
+                err().print("Try: assay --help", markup=False)
+            return ExitCode.USAGE
+        err().print(error.format_message(), style="red", markup=False)
+        return ExitCode.FAILED
+    except (KeyboardInterrupt, typer.Abort):
+        return ExitCode.CANCELED
+    except AssayError as error:
+        explain(error)
+        return exit_code_of(error)
+    except Exception:
+        err().print_exception(show_locals=False)
+        return ExitCode.FAILED
+
+
+if __name__ == "__main__":
+    main()

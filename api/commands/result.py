@@ -1,0 +1,70 @@
+"""A report for people, on standard output."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from api.commands.common import out
+from core.domain import PurificationStatus, Verdict
+
+_STYLE = {Verdict.CLEAN: "bold green", Verdict.BACKDOORED: "bold red", Verdict.INCONCLUSIVE: "bold yellow"}
+
+
+def verdict_text(verdict: str | None) -> Text:
+    """The verdict in its colour; a dash if there is none."""
+    return Text("-") if verdict is None else Text(verdict, style=_STYLE[Verdict(verdict)])
+
+
+def show_report(report: Mapping[str, Any], target: Path | None) -> None:
+    """The verdict, why, and what became of the purification.
+
+    Args:
+        target: where purified weights were to be saved.
+    """
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column()
+    for name, value in _rows(report, target):
+        table.add_row(name, value if isinstance(value, Text) else Text(value))
+    out().print(table)
+
+
+def _rows(report: Mapping[str, Any], target: Path | None) -> Iterator[tuple[str, Text | str]]:
+    detection, model = report["detection"], report["model"]
+    yield "verdict", verdict_text(detection["verdict"])
+    yield "score", f"{detection['score']:.3g} (backdoored from {detection['threshold']:.3g} on)"
+    for reason in detection["reasons"]:
+        yield "because", reason
+    for finding in detection["targets"]:
+        yield "target", _target(finding)
+    yield "model", f"{model['filename']}, {model['architecture']}, {model['num_classes']} classes"
+    reference = report["reference_set"]
+    yield "reference", "none" if reference is None else f"{reference['images_used']} of {reference['images']} images"
+    if report["utility"] is not None:
+        utility = report["utility"]
+        yield utility["measure"].replace("_", " "), f"{utility['before']:.1%} of {utility['images']} images"
+    yield from _purification(report["purification"], target)
+
+
+def _target(finding: Mapping[str, Any]) -> str:
+    name = "depends on the source class" if finding["target"] is None else f"class {finding['target']}"
+    if finding["label"]:
+        name += f" ({finding['label']})"
+    return f"{name}: {finding['operator']}, flips {finding['flip_rate']:.1%}, energy {finding['energy']:.3g}"
+
+
+def _purification(purification: Mapping[str, Any], target: Path | None) -> Iterator[tuple[str, str]]:
+    status = purification["status"]
+    yield "purified", status.replace("_", " ") + (f": {purification['reason']}" if purification["reason"] else "")
+    utility, verification = purification["utility"], purification["verification"]
+    if utility is not None and utility["after"] is not None:
+        yield "", f"{utility['measure'].replace('_', ' ')} {utility['before']:.1%} -> {utility['after']:.1%}"
+    if verification is not None:
+        before, after = verification["inverted_flip_before"], verification["inverted_flip_after"]
+        yield "", f"worst inverted trigger flips {before:.1%} -> {after:.1%}"
+        yield "", f"scanned again: {verification['detection']['verdict']}"
+    if status == PurificationStatus.PUBLISHED and target is not None:
+        yield "saved", str(target)

@@ -1,0 +1,40 @@
+"""What the app's lifespan makes and routes are given."""
+
+from dataclasses import dataclass
+from threading import Event
+
+from core.registry.keys import ApiKeyService
+from fastapi import Request
+
+from api.background import Background
+from api.downloads import Verifier
+from core.jobs.service import JobService
+from core.registry.session import Database
+from core.settings import Settings
+from core.storage.protocol import BlobStore
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Made once per process (api.app).
+
+    Args:
+        open_on_loopback: whether callers on the loopback interface may go without a key (api.auth).
+        stopping: set when the server was asked to stop, so that nobody waits for long any more.
+    """
+
+    settings: Settings
+    database: Database
+    store: BlobStore
+    verifier: Verifier
+    jobs: JobService
+    keys: ApiKeyService
+    background: Background
+    open_on_loopback: bool
+    stopping: Event
+
+
+def services_of(request: Request) -> Services:
+    """The services of the app that handles `request`."""
+    found: Services = request.app.state.services
+    return found

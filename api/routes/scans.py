@@ -1,0 +1,239 @@
+"""Scans: submit, look, wait, cancel, report, delete."""
+
+import asyncio
+import json
+from typing import Annotated, Any
+
+from core.registry.keys import Principal
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse
+
+from api import forms, links, uploads
+from api.auth import Scope, requires
+from api.deps import Services, services_of
+from api.examples import FORM_SCHEMA, SUBMIT_EXAMPLE
+from api.ids import known_shape
+from api.problems import ProblemError
+from api.routes import problems_for
+from api.routes.blobs import check_room
+from api.schemas import OPTION_FIELDS, ModelRef, SubmitRequest, options_from_fields
+from api.submission import submit
+from api.views import ScanOut, ScanPage, SubmittedOut
+from core.domain import JobState, Verdict
+from core.errors import ForbiddenError, InvalidInputError
+from core.jobs.views import ScanFilter, ScanView, Submitted
+from core.report.schema import Report
+
+router = APIRouter(prefix="/v1/scans", tags=["scans"])
+
+MAX_JSON_BYTES = 256 * 1024
+POLL_S = 0.25
+RETRY_AFTER = {"Retry-After": "2"}
+
+MayScan = Annotated[Principal, Depends(requires(Scope.SCAN))]
+MayRead = Annotated[Principal, Depends(requires(Scope.READ))]
+MayDelete = Annotated[Principal, Depends(requires(Scope.ADMIN))]
+Has = Annotated[Services, Depends(services_of)]
+
+_SUBMIT_BODY = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {"$ref": "#/components/schemas/SubmitRequest"},
+            "examples": {"uploaded": {"summary": "Files uploaded before", "value": SUBMIT_EXAMPLE}},
+        },
+        "multipart/form-data": {"schema": FORM_SCHEMA},
+    },
+}
+
+
+@router.post(
+    "",
+    operation_id="submit_scan",
+    summary="Submit a scan",
+    status_code=202,
+    response_model=SubmittedOut,
+    responses=problems_for(401, 403, 404, 413, 415, 422, 503, 507),
+    openapi_extra={"requestBody": _SUBMIT_BODY},
+)
+async def submit_scan(request: Request, response: Response, who: MayScan, services: Has) -> SubmittedOut:
+    """As JSON, naming uploaded blobs, or as one form that carries the files. The same files, options and engine
+    version are answered at once by the earlier result, or by the scan that is under way, unless `force` is true."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "application/json":
+        submitted = await _submit_json(request, services, who)
+    elif media_type == "multipart/form-data":
+        submitted = await _submit_form(request, services, who)
+    else:
+        raise ProblemError(
+            415, "unsupported_media_type", "Send application/json or multipart/form-data.", "curl: -F model=@FILE"
+        )
+    response.headers["Location"] = links.scan(submitted.scan.id)
+    response.headers.update(RETRY_AFTER)
+    return SubmittedOut.of_submission(submitted.scan, reused=submitted.reused)
+
+
+async def _submit_json(request: Request, services: Services, who: Principal) -> Submitted:
+    body = await uploads.read_small(request, MAX_JSON_BYTES)
+    try:
+        asked = SubmitRequest.model_validate(_parse_json(body))
+    except ValidationError as error:
+        raise _invalid(error) from None
+    reference = None if asked.reference_set is None else asked.reference_set.blob
+    return await run_in_threadpool(submit, services, who.org_id, asked.model, reference, asked)
+
+
+def _parse_json(body: bytes) -> Any:
+    try:
+        return json.loads(body, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise ProblemError(400, "invalid_json", "The body is not valid JSON.") from None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _invalid(error: ValidationError) -> RequestValidationError:
+    return RequestValidationError([{**item, "loc": ("body", *item["loc"])} for item in error.errors()])
+
+
+async def _submit_form(request: Request, services: Services, who: Principal) -> Submitted:
+    if not {Scope.UPLOAD, Scope.ADMIN} & set(who.scopes):
+        raise ForbiddenError("missing_scope", "This key does not have the scope upload.", "Use a key that has it.")
+    settings = services.settings
+    check_room(request, services)
+    form = forms.StreamedForm(
+        forms.boundary_of(request.headers["content-type"]),
+        services.store,
+        file_names=("model", "reference"),
+        field_names=OPTION_FIELDS,
+        max_bytes=settings.max_upload_bytes,
+    )
+    with form:
+        # Two files, and some room for the fields and boundaries between them.
+        await uploads.pump(uploads.blocks(request, 2 * settings.max_upload_bytes + MAX_JSON_BYTES), form.write)
+        return await run_in_threadpool(_commit_form, form, services, who)
+
+
+def _commit_form(form: forms.StreamedForm, services: Services, who: Principal) -> Submitted:
+    """Nothing of the form is kept unless all of it is right. Blocking."""
+    form.finish()
+    if "model" not in form.files:
+        raise InvalidInputError("invalid_form", "The form has no file `model`.", "curl: -F model=@FILE")
+    try:
+        options = options_from_fields(form.fields)
+    except ValidationError as error:
+        raise _invalid(error) from None
+    options.to_config(has_reference="reference" in form.files)
+    digests = {}
+    for name, part in form.files.items():
+        blob = part.writer.commit()
+        services.jobs.register_blob(who.org_id, blob)
+        digests[name] = blob.sha256
+    model = ModelRef(blob=digests["model"], filename=form.files["model"].filename)
+    return submit(services, who.org_id, model, digests.get("reference"), options)
+
+
+@router.get(
+    "",
+    operation_id="list_scans",
+    summary="List scans",
+    response_model=ScanPage,
+    responses=problems_for(401, 403, 422),
+)
+def list_scans(
+    request: Request,
+    response: Response,
+    who: MayRead,
+    services: Has,
+    state: JobState | None = None,
+    verdict: Verdict | None = None,
+    model_sha256: Annotated[str | None, Query(pattern=r"^[0-9a-f]{64}$")] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(max_length=500, description="From the Link header.")] = None,
+) -> ScanPage:
+    """Newest first. Pages stay right while scans are added."""
+    page = services.jobs.list(who.org_id, ScanFilter(state, verdict, model_sha256), limit, cursor)
+    if page.next_cursor is not None:
+        query = {key: value for key, value in request.query_params.items() if key != "cursor"}
+        response.headers["Link"] = links.next_page(request.url.path, query, page.next_cursor)
+    return ScanPage(items=[ScanOut.of(view) for view in page.items], next_cursor=page.next_cursor)
+
+
+@router.get(
+    "/{scan_id}",
+    operation_id="get_scan",
+    summary="Look at a scan, or wait for it",
+    response_model=ScanOut,
+    responses=problems_for(401, 403, 404, 422),
+)
+async def get_scan(
+    request: Request,
+    response: Response,
+    scan_id: str,
+    who: MayRead,
+    services: Has,
+    wait: Annotated[float, Query(ge=0, le=60, allow_inf_nan=False, description="Seconds to wait for a change.")] = 0,
+) -> ScanOut:
+    """With `wait` the answer comes when state, stage or verdict changes, or after that many seconds.
+    A scan that is over is answered at once."""
+    view = await run_in_threadpool(services.jobs.get, who.org_id, known_shape(scan_id, "scan"))
+    until = asyncio.get_running_loop().time() + wait
+    seen = _situation(view)
+    while (
+        not view.state.is_terminal
+        and _situation(view) == seen
+        and asyncio.get_running_loop().time() < until
+        and not services.stopping.is_set()
+        and not await request.is_disconnected()
+    ):
+        await asyncio.sleep(min(POLL_S, max(until - asyncio.get_running_loop().time(), 0)))
+        view = await run_in_threadpool(services.jobs.get, who.org_id, scan_id)
+    if not view.state.is_terminal:
+        response.headers.update(RETRY_AFTER)
+    return ScanOut.of(view)
+
+
+def _situation(view: ScanView) -> tuple[object, ...]:
+    return view.state, view.stage, view.verdict
+
+
+@router.post(
+    "/{scan_id}/cancel",
+    operation_id="cancel_scan",
+    summary="Cancel a scan",
+    status_code=202,
+    response_model=ScanOut,
+    responses=problems_for(401, 403, 404, 409),
+)
+def cancel_scan(scan_id: str, who: MayScan, services: Has) -> ScanOut:
+    """A queued scan is canceled at once, a running one within seconds; one that is over stays as it is (409)."""
+    return ScanOut.of(services.jobs.request_cancel(who.org_id, known_shape(scan_id, "scan")))
+
+
+@router.get(
+    "/{scan_id}/report",
+    operation_id="get_report",
+    summary="The whole report",
+    response_model=Report,
+    responses=problems_for(401, 403, 404, 409),
+)
+def get_report(scan_id: str, who: MayRead, services: Has) -> Response:
+    """The versioned JSON report of a scan that has succeeded, exactly as it was written then."""
+    return JSONResponse(services.jobs.report(who.org_id, known_shape(scan_id, "scan")))
+
+
+@router.delete(
+    "/{scan_id}",
+    operation_id="delete_scan",
+    summary="Delete a scan",
+    status_code=204,
+    responses=problems_for(401, 403, 404, 409),
+)
+def delete_scan(scan_id: str, who: MayDelete, services: Has) -> None:
+    """The scan, its report and the files that only it refers to. A live scan must be canceled first (409)."""
+    services.jobs.delete_scan(who.org_id, known_shape(scan_id, "scan"))

@@ -1,0 +1,158 @@
+"""What clients send: the body of POST /v1/scans, as JSON or as form fields."""
+
+import json
+import math
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from api.examples import SUBMIT_EXAMPLE
+from api.filenames import clean_filename
+from core.config import Preprocess, ScanConfig
+from core.domain import ModelKind, Preset, PurifyMode
+from core.errors import InvalidInputError, UnsupportedError
+
+Sha256 = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9a-f]{64}$"),
+    Field(description="SHA-256 of the bytes, 64 lower-case hexadecimal digits.", examples=["9f86d0" + "8" * 58]),
+]
+Architecture = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:\-]{0,99}$")]
+
+MAX_SEED = 2**53 - 1  # what every JSON reader keeps exactly
+_FOREIGN_SOURCES = ("hub", "hf", "repo", "url", "uri", "path", "source")
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_blobs(cls, value: Any) -> Any:
+        """References to other places get an answer that says so, not a complaint about an unknown field."""
+        if isinstance(value, dict) and "blob" not in value and any(key in value for key in _FOREIGN_SOURCES):
+            raise UnsupportedError(
+                "unsupported_source",
+                "Only uploaded blobs can be scanned; references to a hub, an address or a path cannot.",
+                "Upload the file with PUT /v1/blobs/{sha256} and name its digest as `blob`.",
+            )
+        return value
+
+
+class ModelRef(_Request):
+    """The suspect: an uploaded blob and the name it shall be shown with."""
+
+    blob: Sha256
+    filename: Annotated[str, Field(min_length=1, max_length=1024, examples=["model.pth"])] = "model"
+
+    @field_validator("filename")
+    @classmethod
+    def _display_name(cls, value: str) -> str:
+        return clean_filename(value)
+
+
+class ReferenceRef(_Request):
+    """The reference set: an uploaded zip of class-named folders, or of images and a labels.csv."""
+
+    blob: Sha256
+
+
+class PreprocessSpec(BaseModel):
+    """Pixel values in [0, 1], resized to `size`, then (x - mean) / std per channel."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mean: Annotated[list[float], Field(min_length=1, max_length=4)]
+    std: Annotated[list[float], Field(min_length=1, max_length=4)]
+    size: Annotated[list[int], Field(min_length=2, max_length=2, description="Height, width.")]
+
+    @model_validator(mode="after")
+    def _plausible(self) -> Self:
+        if len(self.mean) != len(self.std):
+            raise ValueError("mean and std must have one value per channel each")
+        if not all(math.isfinite(v) and abs(v) <= 1e3 for v in self.mean):
+            raise ValueError("mean must be finite and within [-1000, 1000]")
+        if not all(math.isfinite(v) and 1e-6 <= v <= 1e3 for v in self.std):
+            raise ValueError("std must be within [0.000001, 1000]")
+        if not all(1 <= side <= 1024 for side in self.size):
+            raise ValueError("size must be between 1 and 1024 pixels")
+        return self
+
+
+class ScanOptions(BaseModel):
+    """Everything about a scan besides its files; the same names as form fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: ModelKind = ModelKind.CLASSIFIER
+    architecture: Architecture = Field(default="auto", description="auto, or a name such as preactresnet18.")
+    preprocess: Literal["auto"] | PreprocessSpec = "auto"
+    purify: PurifyMode = Field(default=PurifyMode.AUTO, description="auto purifies only what is called backdoored.")
+    preset: Preset = Preset.STANDARD
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED, strict=True)] = 0
+    force: Annotated[bool, Field(strict=True, description="Scan again even if there is a result.")] = False
+
+    def to_config(self, *, has_reference: bool) -> ScanConfig:
+        """The engine's configuration.
+
+        Raises:
+            UnsupportedError: a kind of model this version cannot scan.
+            InvalidInputError: purification without a reference set.
+        """
+        if self.kind is not ModelKind.CLASSIFIER:
+            raise UnsupportedError(
+                "unsupported_kind",
+                f"Models of kind {self.kind.value} cannot be scanned by this version.",
+                "Kinds that can: classifier.",
+            )
+        if self.purify is PurifyMode.ALWAYS and not has_reference:
+            raise InvalidInputError(
+                "reference_required",
+                "Purification needs a reference set, and this scan has none.",
+                "Give a reference set, or set purify to auto or never.",
+            )
+        preprocess = None
+        if isinstance(self.preprocess, PreprocessSpec):
+            preprocess = Preprocess.from_json(self.preprocess.model_dump())
+        return ScanConfig.for_preset(
+            self.preset,
+            kind=self.kind,
+            architecture=self.architecture,
+            preprocess=preprocess,
+            purify=self.purify,
+            seed=self.seed,
+        )
+
+
+class SubmitRequest(ScanOptions):
+    """The JSON body of POST /v1/scans."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [SUBMIT_EXAMPLE]})
+
+    model: ModelRef
+    reference_set: ReferenceRef | None = Field(
+        default=None, description="Without one the verdict is backdoored or inconclusive, never clean."
+    )
+
+
+OPTION_FIELDS = tuple(ScanOptions.model_fields)
+
+
+def options_from_fields(fields: dict[str, str]) -> ScanOptions:
+    """Form fields are text; numbers, booleans and `preprocess` are read as JSON.
+
+    Raises:
+        pydantic.ValidationError: as for the JSON body.
+        InvalidInputError: `preprocess` is neither auto nor JSON.
+    """
+    values: dict[str, Any] = dict(fields)
+    if "seed" in values and values["seed"].isascii() and values["seed"].isdigit() and len(values["seed"]) <= 20:
+        values["seed"] = int(values["seed"])
+    if values.get("force") in ("true", "false"):
+        values["force"] = values["force"] == "true"
+    if values.get("preprocess", "auto") != "auto":
+        try:
+            values["preprocess"] = json.loads(values["preprocess"])
+        except (ValueError, RecursionError):
+            raise InvalidInputError("invalid_request", "body.preprocess: neither auto nor a JSON object") from None
+    return ScanOptions.model_validate(values)
