@@ -1,5 +1,6 @@
 """Migrated databases for tests: a fresh copy of a template each, which is much faster than migrating."""
 
+import atexit
 import functools
 import shutil
 import tempfile
@@ -31,7 +32,9 @@ def fresh_database(kind: Kind, folder: Path) -> Iterator[Database]:
 
 @functools.cache
 def _sqlite_template() -> Path:
-    path = Path(tempfile.mkdtemp(prefix="assay-template-")) / "assay.db"
+    folder = Path(tempfile.mkdtemp(prefix="assay-template-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = folder / "assay.db"
     _migrate(f"sqlite:///{path}")
     return path
 

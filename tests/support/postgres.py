@@ -17,8 +17,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import psycopg
-from psycopg import sql
+try:
+    import psycopg
+    from psycopg import sql
+except ImportError:  # the extra "postgres" is not installed
+    psycopg = None
 
 from tests.support.servers import die_with_parent, find_program, free_port, missing, wait_for
 
@@ -107,8 +110,8 @@ def start_postgres() -> PostgresServer:
     """A cluster of your own, to be stopped and started at will; call close() at the end. Takes about two seconds."""
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     initdb, postgres = (find_program(name, *folders) for name in ("initdb", "postgres"))
-    if initdb is None or postgres is None:
-        missing("PostgreSQL")
+    if initdb is None or postgres is None or psycopg is None:
+        missing("PostgreSQL and the extra `postgres`")
     return PostgresServer(initdb, postgres)
 
 
