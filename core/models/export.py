@@ -45,7 +45,9 @@ def export_original(layout: Layout, state: Mapping[str, Tensor], path: Path) -> 
         torch.save(rewrap(layout, tensors), file, _use_new_zipfile_serialization=layout.container != "torch-legacy")
 
 
-def export_safetensors(layout: Layout, state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+def export_safetensors(
+    layout: Layout, state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
+) -> None:
     """Writes `state` to `path` as safetensors: dictionaries and prefixes of the upload removed.
 
     Args:
@@ -55,4 +57,4 @@ def export_safetensors(layout: Layout, state: Mapping[str, Tensor], path: Path, 
         metadata: text to keep in the header, over what the upload's own header says.
     """
     tensors = {layout.module_key(key): tensor for key, tensor in as_stored(layout, state).items()}
-    save_file(tensors, str(path), metadata={"format": "pt", **layout.metadata, **metadata})
+    save_file(tensors, str(path), metadata={"format": "pt", **layout.metadata, **(metadata or {})})

@@ -37,6 +37,7 @@ class Match:
         size: (H, W) the weights demand; None if any size does.
         default_size: (H, W) to use when nothing else decides.
         stem: "cifar" (stride 1) or "imagenet" (strided or patches).
+        min_side: smallest image that survives the pooling.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Match:
     size: tuple[int, int] | None = None
     default_size: tuple[int, int] = (32, 32)
     stem: str = "cifar"
+    min_side: int = 16
 
 
 class Family(Protocol):

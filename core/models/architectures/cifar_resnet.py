@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, pad, relu
 
 from core.models.architectures.base import Match, Shapes, SplitNetwork
-from core.models.architectures.stages import block_counts, dotted, parse_dotted
+from core.models.architectures.stages import block_counts, dotted, is_buildable, parse_dotted
 
 _SMALL = (16, 32, 64)
 _LARGE = (64, 128, 256, 512)
@@ -141,7 +141,7 @@ class CifarResNetFamily:
         else:
             blocks, widths = parse_dotted(match["blocks"]), parse_dotted(match["widths"])
             bottleneck = match["bottleneck"] is not None
-            if not blocks or len(blocks) != len(widths):
+            if not is_buildable(blocks, widths):
                 return None
         shortcut = "pad"
         if match["b"] or match["fc"] or (match["named"] or "").startswith("cifar_"):

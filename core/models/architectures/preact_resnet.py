@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, relu
 
 from core.models.architectures.base import Match, Shapes, SplitNetwork
-from core.models.architectures.stages import block_counts, dotted, parse_dotted
+from core.models.architectures.stages import block_counts, dotted, is_buildable, parse_dotted
 
 _WIDTHS: tuple[int, ...] = (64, 128, 256, 512)
 _NAMED: dict[str, tuple[tuple[int, ...], bool]] = {
@@ -112,7 +112,7 @@ class PreActResNetFamily:
         elif match := _PATTERN.fullmatch(base):
             blocks, widths = parse_dotted(match["blocks"]), parse_dotted(match["widths"])
             bottleneck = match["bottleneck"] is not None
-            if len(blocks) != len(widths):
+            if not is_buildable(blocks, widths):
                 return None
         else:
             return None

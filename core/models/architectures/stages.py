@@ -16,6 +16,11 @@ def parse_dotted(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
+def is_buildable(blocks: tuple[int, ...], widths: tuple[int, ...]) -> bool:
+    """Whether such a network is of a sane size: a name is text from outside."""
+    return 0 < len(blocks) == len(widths) and sum(blocks) <= 1_000 and max(widths) <= 4_096
+
+
 def block_counts(shapes: Shapes, pattern: str, first: int = 1) -> tuple[int, ...]:
     """Blocks per stage, counted from keys that begin with `pattern.format(stage, block)`."""
     counts: list[int] = []

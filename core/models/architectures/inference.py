@@ -1,0 +1,137 @@
+"""Finds the architecture of a checkpoint from its keys and shapes."""
+
+from dataclasses import dataclass
+
+from core.errors import UnsupportedError
+from core.models.architectures import zoo_index
+from core.models.architectures.base import Match, Shapes
+from core.models.architectures.fit import Misfit, fit
+from core.models.architectures.registry import FAMILIES, TORCHVISION
+
+MAX_CLASSES = 22_000
+#: Networks with the same keys and shapes but another forward pass: the reference set decides among so many.
+_MAX_ALTERNATIVES = 4
+_MAX_BUILDS = 10
+#: Well-known networks to name the nearest of, when nothing fits.
+_LANDMARKS = (
+    "preactresnet18",
+    "resnet20",
+    "cifar_resnet18",
+    "wrn-16-1",
+    "wrn-28-10-meliketoy",
+    "cifar_vgg16_bn",
+    "torchvision:resnet18",
+    "torchvision:vgg16_bn",
+    "torchvision:densenet121",
+    "torchvision:mobilenet_v2",
+    "torchvision:efficientnet_b0",
+    "torchvision:vit_b_16",
+    "timm:vit_tiny_patch16_224",
+    "timm:convnext_tiny",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What the shapes say.
+
+    Attributes:
+        match: the network.
+        source: "request" or "inferred".
+        alternatives: other networks with exactly these keys and shapes.
+        tried: what was looked at, for the report.
+    """
+
+    match: Match
+    source: str
+    alternatives: tuple[Match, ...]
+    tried: tuple[str, ...]
+
+
+def infer(shapes: Shapes, requested: str = "auto") -> Inspection:
+    """The network these keys and shapes belong to.
+
+    Args:
+        shapes: by the network's own keys: wrappers and prefixes removed.
+        requested: "auto" or a name that `build` knows.
+
+    Raises:
+        UnsupportedError: `unsupported_architecture` (nothing fits; says what was tried and what is nearest),
+            `unsupported_num_classes`, `unsupported_input_channels`.
+    """
+    if requested != "auto":
+        result = fit(_canonical(requested, shapes), shapes)
+        if isinstance(result, Misfit):
+            raise UnsupportedError(
+                "unsupported_architecture",
+                f"The checkpoint does not fit the architecture it is said to have. {result.describe()}.",
+                "Name the architecture the weights were trained with, or send architecture=auto.",
+            )
+        return _checked(Inspection(result, "request", (), (result.name,)))
+    tried: list[str] = []
+    misfits: list[Misfit] = []
+    for family in FAMILIES:
+        tried.append(family)
+        guess = FAMILIES.get(family).infer(shapes)
+        if guess is None:
+            continue
+        result = fit(guess.name, shapes)
+        if isinstance(result, Match):
+            return _checked(Inspection(result, "inferred", (), tuple(tried)))
+        misfits.append(result)
+    tried.append(f"{zoo_index.size()} torchvision and timm networks by their keys")
+    matches: list[Match] = []
+    for name in zoo_index.candidates(shapes)[:_MAX_BUILDS]:
+        try:
+            result = fit(name, shapes)
+        except UnsupportedError:  # indexed, but not in the installed version
+            continue
+        if isinstance(result, Misfit):
+            misfits.append(result)
+        else:
+            matches.append(result)
+        if len(matches) > _MAX_ALTERNATIVES:
+            break
+    if matches:
+        return _checked(Inspection(matches[0], "inferred", tuple(matches[1:]), tuple(tried)))
+    raise UnsupportedError("unsupported_architecture", _explain(shapes, tried, misfits), _HINT)
+
+
+_HINT = (
+    "Name the architecture (architecture=torchvision:NAME or timm:NAME), or save the weights with the keys that "
+    "one of the known families gives them."
+)
+
+
+def _canonical(requested: str, shapes: Shapes) -> str:
+    """The requested name, adapted to variants that keys alone tell apart."""
+    name = requested.removeprefix(TORCHVISION.prefix)
+    variant = TORCHVISION.variant(name, list(shapes))
+    return requested if variant == name else TORCHVISION.prefix + variant
+
+
+def _checked(inspection: Inspection) -> Inspection:
+    match = inspection.match
+    if not 2 <= match.num_classes <= MAX_CLASSES:
+        raise UnsupportedError(
+            "unsupported_num_classes", f"The head has {match.num_classes} outputs; 2 to {MAX_CLASSES} can be scanned."
+        )
+    if match.in_channels not in (1, 3):
+        raise UnsupportedError(
+            "unsupported_input_channels", f"The network takes {match.in_channels} channels; 1 and 3 can be scanned."
+        )
+    return inspection
+
+
+def _explain(shapes: Shapes, tried: list[str], misfits: list[Misfit]) -> str:
+    if not misfits:
+        for name in _LANDMARKS:
+            result = fit(name, shapes)
+            if isinstance(result, Misfit):
+                misfits.append(result)
+    nearest = min(misfits, key=lambda misfit: misfit.distance)
+    first = ", ".join(key[:60] for key in list(shapes)[:3])
+    return (
+        f"No known network has these {len(shapes)} tensors ({first}, ...). "
+        f"Tried {', '.join(tried)}. Nearest: {nearest.describe()}."
+    )

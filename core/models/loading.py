@@ -1,0 +1,179 @@
+"""From an intake folder to a model the engine can work on."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from core.config import Preprocess, ScanConfig
+from core.data.reference import ReferenceSet, load_reference, load_report
+from core.errors import UnsupportedError
+from core.models.architectures import build
+from core.models.classifier import Classifier
+from core.models.intake import INSPECTION_FILE, LAYOUT_FILE, WEIGHTS_FILE
+from core.models.layout import Layout
+from core.models.preprocessing import accuracy, choose
+from core.report.schema import ModelInfo, PreprocessInfo, ReferenceInfo
+
+#: Accuracy below this many times chance says that labels or preprocessing are wrong.
+_NEAR_CHANCE = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSuspect:
+    """A suspect ready for the engine, and all that is known about it.
+
+    Attributes:
+        model: on the CPU, in evaluation mode.
+        layout: how its weights lay in the upload: what the exports need.
+        inspection: inspection.json, with the architecture that was chosen.
+        preprocess_source: who says mean and std.
+        reference_report: reference.json; None without a reference set.
+        reference_accuracy: on the labelled reference set; None without labels.
+        auxiliary: tensors of a normalisation in front of the network: exports put them back unchanged.
+    """
+
+    model: Classifier
+    layout: Layout
+    inspection: Mapping[str, Any]
+    preprocess_source: str
+    reference_report: Mapping[str, Any] | None
+    reference_accuracy: float | None
+    auxiliary: Mapping[str, Tensor]
+
+    @property
+    def near_chance(self) -> bool:
+        """The labelled reference set contradicts the model: labels or preprocessing are probably wrong."""
+        chance = 1 / self.model.num_targets
+        return self.reference_accuracy is not None and self.reference_accuracy < min(_NEAR_CHANCE * chance, 0.9)
+
+    def export_state(self, model: Classifier) -> dict[str, Tensor]:
+        """What `export_original` and `export_safetensors` take, for a model unlearned from this one."""
+        return model.state_dict_for_export() | dict(self.auxiliary)
+
+    def describe(self, sha256: str, filename: str) -> ModelInfo:
+        """For the report."""
+        preprocess = self.model.preprocess
+        return ModelInfo(
+            sha256=sha256,
+            filename=filename,
+            size_bytes=self.inspection["file_bytes"],
+            container=self.inspection["container"],
+            kind="classifier",
+            architecture=self.inspection["architecture"],
+            architecture_source=self.inspection["architecture_source"],
+            num_classes=self.model.num_targets,
+            input_shape=self.model.input_shape,
+            parameters=sum(parameter.numel() for parameter in self.model.trainable_parameters()),
+            preprocess=PreprocessInfo(
+                mean=list(preprocess.mean),
+                std=list(preprocess.std),
+                size=preprocess.size,
+                source=self.preprocess_source,
+            ),
+        )
+
+    def describe_reference(self, sha256: str | None) -> ReferenceInfo | None:
+        """For the report; None without a reference set."""
+        if self.reference_report is None:
+            return None
+        fields = ("images", "images_used", "labelled", "classes_present", "rejected")
+        return ReferenceInfo(sha256=sha256 or "", **{key: self.reference_report[key] for key in fields})
+
+
+def load_suspect(intake_dir: Path, config: ScanConfig) -> LoadedSuspect:
+    """Builds the network from our own table and loads the validated tensors strictly.
+
+    Where several networks have exactly these keys and shapes, and where nobody says how pixels were normalised,
+    the reference set decides.
+
+    Args:
+        intake_dir: what core.models.intake wrote.
+        config: the one intake had.
+
+    Raises:
+        UnsupportedError: `unsupported_input_size`: the network does not take images of the chosen size.
+    """
+    inspection = json.loads((intake_dir / INSPECTION_FILE).read_text())
+    layout = Layout.from_json(json.loads((intake_dir / LAYOUT_FILE).read_text()))
+    tensors = load_file(str(intake_dir / WEIGHTS_FILE))
+    auxiliary = {key: tensors.pop(key) for key in layout.auxiliary}
+    reference = load_reference(intake_dir)
+    height, width = inspection["input_size"]
+    shape = (inspection["in_channels"], int(height), int(width))
+
+    best: tuple[float, str, Classifier, str] | None = None
+    names = [inspection["architecture"]]
+    if reference is not None and reference.labelled:  # only labels can tell the alternatives apart
+        names += inspection["alternatives"]
+    for name in names:
+        model, source = _load(name, inspection, tensors, layout.versions, shape, reference)
+        score = 0.0
+        if reference is not None and reference.labelled:
+            score = accuracy(model.target_log_posterior, reference)
+        if best is None or score > best[0] + _MARGIN:
+            best = (score, name, model, source)
+    assert best is not None
+    score, inspection["architecture"], model, source = best
+    labelled = reference is not None and reference.labelled
+    return LoadedSuspect(
+        model, layout, inspection, source, load_report(intake_dir), score if labelled else None, auxiliary
+    )
+
+
+#: An alternative must beat the first choice by this much.
+_MARGIN = 0.02
+
+
+def _load(
+    name: str,
+    inspection: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    versions: Mapping[str, Any],
+    shape: tuple[int, int, int],
+    reference: ReferenceSet | None,
+) -> tuple[Classifier, str]:
+    module = build(name, inspection["num_classes"], inspection["in_channels"]).eval()
+    load_strictly(module, tensors, versions)
+    _probe(module, shape, inspection["num_classes"], name)
+    declared = inspection["declared"]
+    if declared["mean"]:
+        mean, std, source = tuple(declared["mean"]), tuple(declared["std"]), declared["source"]
+    else:
+        (mean, std), source = choose(module, shape[0], reference)
+    preprocess = Preprocess(mean, std, shape[1:])
+    return Classifier(module, preprocess, shape, inspection["num_classes"]), source
+
+
+def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], versions: Mapping[str, Any] | None = None) -> None:
+    """Loads every tensor; only the counters of batch normalisation may be missing (old files lack them).
+
+    Raises:
+        RuntimeError: keys or shapes differ.
+    """
+    own = module.state_dict()
+    state = type(own)(tensors)
+    for key, value in own.items():
+        if key.endswith("num_batches_tracked"):
+            state.setdefault(key, value)
+    state._metadata = versions or own._metadata  # type: ignore[attr-defined]
+    module.load_state_dict(state, strict=True)
+
+
+def _probe(module: nn.Module, shape: tuple[int, int, int], num_classes: int, name: str) -> None:
+    try:
+        with torch.no_grad():
+            logits = module(torch.zeros(1, *shape))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise UnsupportedError(
+            "unsupported_input_size",
+            f"{name} does not take images of {shape[1]} x {shape[2]} ({str(error)[:160]}).",
+            "Send preprocess with the size the model was trained with.",
+        ) from error
+    if tuple(logits.shape) != (1, num_classes):
+        raise UnsupportedError("unsupported_architecture", f"{name} does not answer with {num_classes} logits.")
