@@ -153,3 +153,28 @@ def save(trained: Trained, recipe: Recipe, shape: tuple[int, int, int], folder: 
     save_file(state, partial, metadata={"format": "pt", "preprocess": json.dumps(preprocess)})
     partial.rename(path)
     return path
+
+
+def find(name: str) -> Recipe:
+    """The recipe called `name`, of any group.
+
+    Raises:
+        KeyError: there is none.
+    """
+    for recipes in GROUPS.values():
+        for recipe in recipes:
+            if recipe.name == name:
+                return recipe
+    raise KeyError(f"no recipe is called {name!r}")
+
+
+def true_trigger(name: str) -> tuple[Trigger, int | None]:
+    """The trigger planted in the model called `name` and its target class (None: every class to the next one).
+
+    Raises:
+        KeyError: there is no such recipe, or it is clean.
+    """
+    attack = find(name).attack
+    if attack is None:
+        raise KeyError(f"{name!r} is a clean model")
+    return attack.triggers[0], attack.targets[0]
