@@ -24,7 +24,7 @@ def _work(job_dir: Path, spec: JobSpec, ctx: RunContext) -> None:
     report = pipeline.run(
         job_dir / INTAKE_DIR,
         result_dir,
-        spec=pipeline.ScanSubject(
+        subject=pipeline.ScanSubject(
             model_sha256=spec.model_sha256,
             model_filename=spec.model_filename,
             reference_sha256=spec.reference_sha256,

@@ -33,6 +33,9 @@ class ReferenceSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def to(self, device: torch.device) -> "ReferenceSet":
+        return ReferenceSet(self.pixels.to(device), self.labels.to(device), self.labelled, self.class_names)
+
     def subset(self, index: Tensor) -> "ReferenceSet":
         return ReferenceSet(self.pixels[index], self.labels[index], self.labelled, self.class_names)
 

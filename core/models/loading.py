@@ -18,6 +18,7 @@ from core.models.classifier import Classifier
 from core.models.intake import INSPECTION_FILE, LAYOUT_FILE, WEIGHTS_FILE
 from core.models.layout import Layout
 from core.models.preprocessing import accuracy, choose
+from core.models.protocol import SuspectModel
 from core.report.schema import ModelInfo, PreprocessInfo, ReferenceInfo
 
 #: Accuracy below this many times chance says that labels or preprocessing are wrong.
@@ -52,7 +53,7 @@ class LoadedSuspect:
         chance = 1 / self.model.num_targets
         return self.reference_accuracy is not None and self.reference_accuracy < min(_NEAR_CHANCE * chance, 0.9)
 
-    def export_state(self, model: Classifier) -> dict[str, Tensor]:
+    def export_state(self, model: SuspectModel) -> dict[str, Tensor]:
         """What `export_original` and `export_safetensors` take, for a model unlearned from this one."""
         return model.state_dict_for_export() | dict(self.auxiliary)
 
