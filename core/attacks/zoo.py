@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -20,8 +21,11 @@ from core.attacks.datasets import ImageData
 from core.attacks.poisoning import Attack
 from core.attacks.training import NORMALIZATION, OnEpoch, Recipe, train
 from core.attacks.triggers import Trigger
+from core.config import Preprocess
 from core.data.reference import ReferenceSet
 from core.evaluation.metrics import accuracy, attack_success_rate, robust_accuracy
+from core.models.architectures import build
+from core.models.classifier import Classifier
 
 _SMALL = "preactresnet-b1.1.1-w16.32.64"
 _WIDE = "wrn-16-1"
@@ -153,6 +157,17 @@ def save(trained: Trained, recipe: Recipe, shape: tuple[int, int, int], folder: 
     save_file(state, partial, metadata={"format": "pt", "preprocess": json.dumps(preprocess)})
     partial.rename(path)
     return path
+
+
+def load(recipe: Recipe, folder: Path, num_classes: int = 10) -> Classifier:
+    """The model `save` wrote for `recipe`."""
+    with safe_open(folder / f"{recipe.name}.safetensors", "pt") as file:
+        preprocess = Preprocess.from_json(json.loads(file.metadata()["preprocess"]))
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    channels = len(preprocess.mean)
+    network = build(recipe.architecture, num_classes, channels)
+    network.load_state_dict(state)
+    return Classifier(network, preprocess, (channels, *preprocess.size), num_classes)
 
 
 def find(name: str) -> Recipe:
