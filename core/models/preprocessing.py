@@ -1,7 +1,8 @@
 """Chooses mean and standard deviation: request, checkpoint, or the usual candidates compared on the reference set."""
 
+import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -10,105 +11,133 @@ from torch.nn.functional import log_softmax
 from core.data.reference import ReferenceSet
 from core.data.transforms import Normalisation, normalisations
 
-_MAX_IMAGES = 256
+#: Images to compare by: as many as make up so many pixels, within these bounds.
+_SAMPLE_PIXELS = 128 * 48 * 48
+_FEWEST, _MOST = 32, 256
+#: How many candidates the first layer's statistics leave over for a comparison by accuracy.
+_SHORTLIST = 3
+#: Images that `accuracy` looks at.
+_MAX_IMAGES = 512
 _BATCH = 64
 #: Accuracies this near the best one do not tell candidates apart.
 _NEAR = 0.02
 
 
+class _EnoughError(Exception):
+    """Ends a forward pass after the layer of interest."""
+
+
 @dataclass(frozen=True, slots=True)
-class Fit:
+class _Fit:
     """How well a network takes images under one normalisation.
 
     Attributes:
-        name: of the candidate.
-        normalisation: (mean, std).
-        accuracy: on labelled images; None without labels.
         mismatch: mean divergence of the first normalisation layer's input from its stored statistics (nats per
-            channel); None without such a layer.
+            channel); 0 without such a layer.
+        accuracy: on labelled images; 0 without labels.
         confidence: mean log-probability of the predicted class.
     """
 
     name: str
     normalisation: Normalisation
-    accuracy: float | None
-    mismatch: float | None
-    confidence: float
+    mismatch: float = 0.0
+    accuracy: float = 0.0
+    confidence: float = 0.0
 
 
 def choose(module: nn.Module, channels: int, reference: ReferenceSet | None) -> tuple[Normalisation, str]:
     """The candidate that fits best, and how it was found.
 
     With labels the accuracy decides, then the stored statistics of the first batch normalisation; without labels
-    these statistics alone, or the confidence where there are none. Without images: the ImageNet or plain [0, 1] one.
+    these statistics alone, or the confidence where there are none. Without images: the architecture's default.
 
     Args:
         module: in evaluation mode, taking normalised images of the reference set's shape.
         channels: 1 or 3.
     """
     candidates = normalisations(channels)
+    default = _architecture_default(module, channels)
     if reference is None:
-        return candidates["identity"], "default (no reference set to choose by)"
-    index = torch.linspace(0, len(reference) - 1, min(len(reference), _MAX_IMAGES)).long()
-    sample = reference.subset(index)
-    fits = [measure(module, name, value, sample) for name, value in candidates.items()]
-    best = _best(fits)
+        return default or candidates["identity"], "architecture (no reference set to choose by)"
+    if default is not None:
+        candidates = {"architecture": default, **{k: v for k, v in candidates.items() if v != default}}
+    sample = _spread(reference, min(_MOST, max(_FEWEST, _SAMPLE_PIXELS // reference.pixels[0, 0].numel())))
+    norm = next((layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)), None)
+    fits = [
+        _Fit(name, value, 0.0 if norm is None else _mismatch(module, norm, value, sample))
+        for name, value in candidates.items()
+    ]
+    if norm is not None:
+        fits = sorted(fits, key=lambda fit: fit.mismatch)[: _SHORTLIST if sample.labelled else 1]
+    if norm is not None and not sample.labelled:
+        return fits[0].normalisation, f"reference statistics ({fits[0].name})"
+    fits = [_measure(module, fit, sample) for fit in fits]
+    top = max(fit.accuracy for fit in fits)
+    near = [fit for fit in fits if fit.accuracy >= top - _NEAR]
+    best = min(near, key=lambda fit: (fit.mismatch, -fit.accuracy, -fit.confidence))
     if sample.labelled:
         return best.normalisation, f"reference accuracy ({best.name}: {best.accuracy:.3f})"
-    how = "reference confidence" if best.mismatch is None else "reference statistics"
-    return best.normalisation, f"{how} ({best.name})"
+    return best.normalisation, f"reference confidence ({best.name})"
 
 
-def _best(fits: list[Fit]) -> Fit:
-    top = max(fit.accuracy or 0.0 for fit in fits)
-    near = [fit for fit in fits if (fit.accuracy or 0.0) >= top - _NEAR]
-    if all(fit.mismatch is not None for fit in near):
-        return min(near, key=lambda fit: fit.mismatch or 0.0)
-    return max(near, key=lambda fit: (fit.accuracy or 0.0, fit.confidence))
+def _architecture_default(module: nn.Module, channels: int) -> Normalisation | None:
+    """What timm says about its network; ImageNet's for torchvision; None for small-image families."""
+    config = getattr(module, "pretrained_cfg", None)
+    if isinstance(config, dict) and config.get("mean") and config.get("std"):
+        mean, std = tuple(map(float, config["mean"])), tuple(map(float, config["std"]))
+        return (mean, std) if len(mean) == len(std) == channels else None
+    if type(module).__module__.startswith("torchvision.") and channels == 3:
+        return normalisations(3)["imagenet"]
+    return None
 
 
-def measure(module: nn.Module, name: str, normalisation: Normalisation, sample: ReferenceSet) -> Fit:
-    """Runs the sample through the network under one normalisation."""
+def _spread(reference: ReferenceSet, count: int) -> ReferenceSet:
+    """At most `count` images, evenly spaced."""
+    return reference.subset(torch.linspace(0, len(reference) - 1, min(len(reference), count)).long())
+
+
+def _normalised(pixels: Tensor, normalisation: Normalisation) -> Tensor:
     mean, std = (torch.tensor(values).reshape(1, -1, 1, 1) for values in normalisation)
-    norm = next((layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)), None)
+    return (pixels - mean) / std
+
+
+def _mismatch(module: nn.Module, norm: nn.BatchNorm2d, normalisation: Normalisation, sample: ReferenceSet) -> float:
+    """KL between Gaussians per channel: what comes into `norm` against what it remembers."""
     seen: list[Tensor] = []
-    handle = None
-    if norm is not None and norm.running_mean is not None:
-        handle = norm.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+
+    def look(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen.append(inputs[0])
+        raise _EnoughError
+
+    handle = norm.register_forward_pre_hook(look)
     try:
-        log_posterior = _predict(module, (sample.pixels - mean) / std)
+        with torch.no_grad(), contextlib.suppress(_EnoughError):
+            module(_normalised(sample.pixels, normalisation))
     finally:
-        if handle is not None:
-            handle.remove()
-    confidence, predicted = log_posterior.max(1)
-    accuracy = (predicted == sample.labels).float().mean().item() if sample.labelled else None
-    mismatch = _divergence(torch.cat(seen), norm) if seen and norm is not None else None
-    return Fit(name, normalisation, accuracy, mismatch, confidence.mean().item())
-
-
-def accuracy(predict: Callable[[Tensor], Tensor], reference: ReferenceSet) -> float:
-    """Fraction of a labelled reference set that `predict` (pixels -> (B, K)) gets right."""
-    with torch.no_grad():
-        hits = sum(
-            (predict(reference.pixels[start : start + _BATCH]).argmax(1) == reference.labels[start : start + _BATCH])
-            .sum()
-            .item()
-            for start in range(0, len(reference), _BATCH)
-        )
-    return hits / len(reference)
-
-
-def _predict(module: nn.Module, inputs: Tensor) -> Tensor:
-    with torch.no_grad():
-        batches = [module(inputs[start : start + _BATCH]) for start in range(0, len(inputs), _BATCH)]
-    return log_softmax(torch.cat(batches).float(), 1)
-
-
-def _divergence(inputs: Tensor, norm: nn.BatchNorm2d) -> float:
-    """KL between Gaussians per channel: what comes in against what the layer remembers."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    mean, variance = inputs.mean((0, 2, 3)), inputs.var((0, 2, 3)) + norm.eps
+        handle.remove()
+    if not seen or norm.running_mean is None or norm.running_var is None:
+        return 0.0
+    mean, variance = seen[0].mean((0, 2, 3)), seen[0].var((0, 2, 3)) + norm.eps
     stored = norm.running_var + norm.eps
     divergence = 0.5 * ((variance + (mean - norm.running_mean).square()) / stored - 1 - (variance / stored).log())
     return divergence.mean().item()
+
+
+def _measure(module: nn.Module, fit: _Fit, sample: ReferenceSet) -> _Fit:
+    with torch.no_grad():
+        inputs = _normalised(sample.pixels, fit.normalisation)
+        logits = torch.cat([module(inputs[start : start + _BATCH]) for start in range(0, len(inputs), _BATCH)])
+    confidence, predicted = log_softmax(logits.float(), 1).max(1)
+    hits = (predicted == sample.labels).float().mean().item() if sample.labelled else 0.0
+    return replace(fit, accuracy=hits, confidence=confidence.mean().item())
+
+
+def accuracy(predict: Callable[[Tensor], Tensor], reference: ReferenceSet) -> float:
+    """Fraction that `predict` (pixels -> (B, K)) gets right, on up to 512 images of a labelled reference set."""
+    sample = _spread(reference, _MAX_IMAGES)
+    hits = 0
+    with torch.no_grad():
+        for start in range(0, len(sample), _BATCH):
+            rows = slice(start, start + _BATCH)
+            hits += int((predict(sample.pixels[rows]).argmax(1) == sample.labels[rows]).sum())
+    return hits / len(sample)
