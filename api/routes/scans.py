@@ -154,7 +154,7 @@ def list_scans(
     verdict: Verdict | None = None,
     model_sha256: Annotated[str | None, Query(pattern=r"^[0-9a-f]{64}$")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str | None, Query(max_length=500, description="From the Link header.")] = None,
+    cursor: Annotated[str | None, Query(pattern=r"^[0-9A-Za-z_.=-]{1,200}$", description="From the Link header.")] = None,
 ) -> ScanPage:
     """Newest first. Pages stay right while scans are added."""
     page = services.jobs.list(who.org_id, ScanFilter(state, verdict, model_sha256), limit, cursor)
