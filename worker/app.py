@@ -5,11 +5,14 @@ visibility timeout has passed, and early acknowledgement loses it with the worke
 on what; delivery may be late, doubled or lost.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
+from celery.worker import WorkController, state
 
 from core.jobs.dispatcher import SMALL_QUEUE
+from worker.memory import MEMORY_URL
 
 SCAN_TASK = "assay.scan"
 QUEUES = (SMALL_QUEUE, "scan.large", "ops")
@@ -25,7 +28,7 @@ def make_app(broker_url: str | None, *, deadline_s: float = 7_200, publisher: bo
         deadline_s: longest attempt; the broker must not deliver again before it is over.
         publisher: for a process that only sends: give up within a few seconds when the broker is away.
     """
-    app = Celery("assay", broker=broker_url or "memory://", set_as_current=False)
+    app = Celery("assay", broker=broker_url or MEMORY_URL, set_as_current=False)
     visibility_timeout = int(deadline_s) + VISIBILITY_MARGIN_S
     app.conf.update(
         task_serializer="json",
@@ -50,7 +53,7 @@ def make_app(broker_url: str | None, *, deadline_s: float = 7_200, publisher: bo
         enable_utc=True,
     )
     if broker_url is None:
-        app.conf.broker_transport_options = {"polling_interval": 0.1}
+        app.conf.broker_transport_options = {"polling_interval": 0.05}
     else:
         app.conf.broker_transport_options = _redis_options(visibility_timeout, publisher=publisher)
         app.conf.result_backend_transport_options = {"visibility_timeout": visibility_timeout}
@@ -58,6 +61,33 @@ def make_app(broker_url: str | None, *, deadline_s: float = 7_200, publisher: bo
         app.conf.broker_connection_timeout = PUBLISH_TIMEOUT_S
         app.conf.task_publish_retry = False
     return app
+
+
+def make_controller(app: Celery, name: str, ready: Callable[[], object]) -> WorkController:
+    """A worker for `app` that takes one message at a time in a thread; its `start` blocks until request_stop().
+
+    One at a time per process: Celery's shutdown flag and its task lookup are global.
+
+    Args:
+        name: of this worker among all at the broker.
+        ready: called when messages are being taken.
+    """
+    app.set_default()  # the pool's threads look tasks up in the default application
+    state.should_stop = None
+    return app.WorkController(
+        pool_cls="threads",
+        concurrency=1,
+        hostname=name.replace(":", "."),
+        without_mingle=True,
+        without_gossip=True,
+        without_heartbeat=True,
+        ready_callback=lambda _: ready(),
+    )
+
+
+def request_stop() -> None:
+    """Make the running controller take no more messages and return when the current one is done. Signal-safe."""
+    state.should_stop = 0
 
 
 def _redis_options(visibility_timeout: int, *, publisher: bool) -> dict[str, Any]:

@@ -7,13 +7,11 @@ One per process, and one process only: nobody else sees this queue.
 import logging
 import threading
 
-from celery.worker import WorkController, state
-
 from core.jobs.service import JobService
 from core.settings import Settings
 from core.storage.local import LocalBlobStore
 from core.storage.protocol import BlobStore
-from worker.app import make_app
+from worker.app import make_app, make_controller, request_stop
 from worker.children import ChildCommands
 from worker.dispatch import CeleryDispatcher
 from worker.housekeeping import Sweeper
@@ -56,15 +54,7 @@ class EmbeddedWorker:
 
     def start(self) -> None:
         """Start both threads; returns when scans are being taken. Raises RuntimeError if that does not happen."""
-        state.should_stop = None
-        controller: WorkController = self._app.WorkController(
-            pool_cls="threads",
-            concurrency=1,
-            without_mingle=True,
-            without_gossip=True,
-            without_heartbeat=True,
-            ready_callback=lambda _: self._ready.set(),
-        )
+        controller = make_controller(self._app, self._runner.owner, self._ready.set)
         self._thread = threading.Thread(target=controller.start, name="embedded-worker", daemon=True)
         self._thread.start()
         if not self._ready.wait(_START_TIMEOUT_S):
@@ -75,7 +65,7 @@ class EmbeddedWorker:
         """Put a running scan back into the queue and end both threads; bounded by the children's grace."""
         self._sweeper.stop()
         self._runner.drain()
-        state.should_stop = 0
+        request_stop()
         if self._thread is not None:
             self._thread.join()
             self._thread = None

@@ -3,14 +3,12 @@
 import logging
 import signal
 
-from celery.worker import state
-
 from core.errors import InvalidInputError
 from core.jobs.service import JobService
 from core.registry.session import Database
 from core.settings import Settings
 from core.storage.local import LocalBlobStore
-from worker.app import make_app
+from worker.app import make_app, make_controller, request_stop
 from worker.children import ChildCommands
 from worker.dispatch import CeleryDispatcher, publish_after_commit
 from worker.housekeeping import Sweeper
@@ -57,20 +55,11 @@ def run_worker(settings: Settings, *, commands: ChildCommands | None = None) -> 
     app = make_app(broker_url, deadline_s=settings.deadline_s)
     register(app, runner)
     remove_left_overs(options.work_root)
-    state.should_stop = None
-    controller = app.WorkController(
-        pool_cls="threads",
-        concurrency=1,
-        hostname=runner.owner.replace(":", "."),
-        without_mingle=True,
-        without_gossip=True,
-        without_heartbeat=True,
-        ready_callback=lambda _: log.info("worker %s takes scans", runner.owner),
-    )
+    controller = make_controller(app, runner.owner, lambda: log.info("worker %s takes scans", runner.owner))
 
     def stop() -> None:
         runner.drain()
-        state.should_stop = 0
+        request_stop()
 
     for number in _TERMINATION:
         signal.signal(number, lambda *_: stop())

@@ -23,4 +23,4 @@ def register(app: Celery, runner: Runner) -> None:
         except Exception:
             log.exception("a scan message could not be handled; the sweeper will announce it again")
 
-    app.task(scan, name=SCAN_TASK)
+    app.task(scan, name=SCAN_TASK, shared=False)  # shared tasks belong to every application of the process

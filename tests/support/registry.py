@@ -157,7 +157,11 @@ def make_report(
     reference = utility = verification = None
     if claim.reference_sha256 is not None:
         reference = schema.ReferenceInfo(
-            sha256=claim.reference_sha256, images=100, images_used=100, labelled=labelled, classes_present=classes_present
+            sha256=claim.reference_sha256,
+            images=100,
+            images_used=100,
+            labelled=labelled,
+            classes_present=classes_present,
         )
         measure = "accuracy" if labelled else "agreement_with_suspect"
         utility = schema.Utility(measure=measure, images=100, before=accuracy)
