@@ -24,7 +24,13 @@ LAYOUTS = {
         "bn1.running_var",
         "fc.bias",
     ),
-    "wrn-16-4-meliketoy": ("conv1.bias", "layer1.0.conv2.bias", "layer2.0.shortcut.0.bias", "bn1.weight", "linear.bias"),
+    "wrn-16-4-meliketoy": (
+        "conv1.bias",
+        "layer1.0.conv2.bias",
+        "layer2.0.shortcut.0.bias",
+        "bn1.weight",
+        "linear.bias",
+    ),
     "cifar_vgg16_bn": ("features.0.weight", "features.1.running_mean", "features.41.weight", "classifier.weight"),
     "cifar_vgg16_bn-h1:512.4:512.6": ("features.40.weight", "classifier.1.weight", "classifier.6.bias"),
 }
@@ -50,7 +56,13 @@ def test_keys_are_not_there(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "millions"),
-    [("preactresnet18", 11.17), ("resnet20", 0.27), ("resnet110", 1.73), ("wrn-28-10", 36.48), ("cifar_vgg16_bn", 14.73)],
+    [
+        ("preactresnet18", 11.17),
+        ("resnet20", 0.27),
+        ("resnet110", 1.73),
+        ("wrn-28-10", 36.48),
+        ("cifar_vgg16_bn", 14.73),
+    ],
 )
 def test_as_many_parameters_as_the_papers_say(name: str, millions: float) -> None:
     count = sum(parameter.numel() for parameter in build_meta(name, 10).parameters())
