@@ -69,6 +69,11 @@ class Redis:
         )
         wait_until(lambda: listens(self.port), 10, "redis")
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """As a crash does: everything in it is lost."""
         if self._process is not None:

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from core import ENGINE_VERSION
 from core.config import ScanConfig
 from core.domain import ArtifactRole, ModelKind, Preset, PurificationStatus, PurifyMode, Verdict
-from core.jobs.service import ClaimedJob, JobService, ScanView, Submitted, SubmitScan
+from core.jobs.service import ClaimedJob, JobService, ScanView, SubmitScan, Submitted
 from core.registry.ids import DEFAULT_ORG
 from core.registry.keys import ApiKeyService
 from core.registry.session import Database
