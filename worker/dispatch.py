@@ -49,6 +49,14 @@ class CeleryDispatcher:
                 "broker_unavailable", "The queue is away for the moment; the scan is announced when it is back."
             ) from error
 
+    def ping(self) -> None:
+        """Raises UnavailableError ("broker_unavailable") unless the broker answers within a few seconds."""
+        try:
+            with self._app.connection_for_write() as connection:
+                connection.default_channel  # noqa: B018  # connects, and pings where the transport can
+        except self._broker_errors as error:
+            raise UnavailableError("broker_unavailable", "The queue is away for the moment.") from error
+
 
 def publish_after_commit(service: JobService, dispatcher: Dispatcher, scan_id: str) -> bool:
     """Announce a scan whose row is committed, best effort; whether it worked. If not, the sweeper will do it."""
