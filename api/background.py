@@ -1,16 +1,17 @@
 """The part of the API process that needs Celery, brought up beside the first requests instead of before them."""
 
 import logging
-from threading import Event, Lock, Thread
+from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
 from core.errors import UnavailableError
-from core.jobs.dispatcher import SMALL_QUEUE, Dispatcher
+from core.jobs.dispatcher import SMALL_QUEUE
 from core.jobs.service import JobService
 from core.settings import Settings
 from core.storage.protocol import BlobStore
 
 if TYPE_CHECKING:
+    from worker.dispatch import CeleryDispatcher
     from worker.embedded import EmbeddedWorker
 
 log = logging.getLogger(__name__)
@@ -25,12 +26,11 @@ class Background:
 
     def __init__(self, settings: Settings, service: JobService, store: BlobStore) -> None:
         self._settings, self._service, self._store = settings, service, store
-        self._dispatcher: Dispatcher | None = None
+        self._dispatcher: CeleryDispatcher | None = None
         self._worker: EmbeddedWorker | None = None
         self._failed: str | None = None
         self._stopped = False
         self._lock = Lock()
-        self._up = Event()
         self._thread = Thread(target=self._run, name="background-start", daemon=True)
 
     def start(self) -> None:
@@ -46,22 +46,20 @@ class Background:
             worker.stop()
         self._thread.join(timeout=15)
 
-    def wait_until_up(self, timeout_s: float) -> bool:
-        """Whether it is up within `timeout_s`."""
-        return self._up.wait(timeout_s) and self._failed is None
-
     def check(self) -> None:
-        """Raises UnavailableError unless scans can be announced."""
-        if self._failed is not None:
-            raise UnavailableError("worker_failed", "The embedded worker could not be started; see the server's log.")
-        if not self._up.is_set():
-            raise UnavailableError("worker_starting", "The worker is starting.")
+        """Raises UnavailableError unless scans can be announced now."""
+        self._require().ping()
 
     def publish(self, scan_id: str, queue: str = SMALL_QUEUE) -> None:
         """See Dispatcher.publish."""
-        self.check()
+        self._require().publish(scan_id, queue)
+
+    def _require(self) -> "CeleryDispatcher":
         if self._dispatcher is not None:
-            self._dispatcher.publish(scan_id, queue)
+            return self._dispatcher
+        if self._failed is not None:
+            raise UnavailableError("worker_failed", "The embedded worker could not be started; see the server's log.")
+        raise UnavailableError("worker_starting", "The worker is starting.")
 
     def _run(self) -> None:
         try:
@@ -72,8 +70,6 @@ class Background:
         except Exception as error:
             self._failed = str(error)
             log.exception("the background of the API could not be started")
-        finally:
-            self._up.set()
 
     def _start_embedded(self) -> None:
         from worker.embedded import EmbeddedWorker
@@ -86,7 +82,7 @@ class Background:
             self._worker, self._dispatcher = worker, worker.dispatcher
 
 
-def _publisher(settings: Settings) -> Dispatcher:
+def _publisher(settings: Settings) -> "CeleryDispatcher":
     from worker.app import make_app
     from worker.dispatch import CeleryDispatcher
 

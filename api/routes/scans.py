@@ -4,7 +4,6 @@ import asyncio
 import json
 from typing import Annotated, Any
 
-from core.registry.keys import Principal
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
@@ -25,6 +24,7 @@ from api.views import ScanOut, ScanPage, SubmittedOut
 from core.domain import JobState, Verdict
 from core.errors import ForbiddenError, InvalidInputError
 from core.jobs.views import ScanFilter, ScanView, Submitted
+from core.registry.keys import Principal
 from core.report.schema import Report
 
 router = APIRouter(prefix="/v1/scans", tags=["scans"])
@@ -154,7 +154,9 @@ def list_scans(
     verdict: Verdict | None = None,
     model_sha256: Annotated[str | None, Query(pattern=r"^[0-9a-f]{64}$")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    cursor: Annotated[str | None, Query(pattern=r"^[0-9A-Za-z_.=-]{1,200}$", description="From the Link header.")] = None,
+    cursor: Annotated[
+        str | None, Query(pattern=r"^[0-9A-Za-z_.=-]{1,200}$", description="From the Link header.")
+    ] = None,
 ) -> ScanPage:
     """Newest first. Pages stay right while scans are added."""
     page = services.jobs.list(who.org_id, ScanFilter(state, verdict, model_sha256), limit, cursor)

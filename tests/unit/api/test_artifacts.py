@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import os
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -69,9 +70,7 @@ def test_what_is_not_one_range_is_ignored(client: TestClient, address: str, head
     assert (answer.status_code, len(answer.content)) == (200, SIZE)
 
 
-@pytest.mark.parametrize(
-    "header", [f"bytes={SIZE}-", f"bytes={SIZE}-{SIZE + 1}", "bytes=-0", "bytes=" + "9" * 19 + "-"]
-)
+@pytest.mark.parametrize("header", [f"bytes={SIZE}-", f"bytes={SIZE}-{SIZE + 1}", "bytes=-0", f"bytes={10**18}-"])
 def test_a_range_outside_of_the_file(client: TestClient, address: str, header: str) -> None:
     answer = client.get(address, headers={"Range": header})
     is_problem(answer, 416, "range_not_satisfiable")
@@ -141,11 +140,9 @@ def test_damaged_bytes_are_never_served(
     assert document["code"] in ("blob_corrupt", "blob_missing")
 
 
-def test_large_files_are_verified_once_per_version(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pathlib import Path
-
+def test_large_files_are_verified_once_per_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloads, "ALWAYS_VERIFY_BYTES", 10)
-    store = LocalBlobStore(Path(str(tmp_path)))
+    store = LocalBlobStore(tmp_path)
     with store.writer() as writer:
         writer.write(DATA)
         digest = writer.commit().sha256
