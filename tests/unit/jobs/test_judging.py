@@ -120,5 +120,9 @@ def test_database_that_cannot_answer_raises(bench: Bench) -> None:
 
     with bench.db.begin() as session:
         session.execute(text("ALTER TABLE gate_decision RENAME TO elsewhere"))
-    with pytest.raises(UnavailableError):
-        bench.service.gate(bench.org, digest(b"model"))
+    try:
+        with pytest.raises(UnavailableError):
+            bench.service.gate(bench.org, digest(b"model"))
+    finally:
+        with bench.db.begin() as session:
+            session.execute(text("ALTER TABLE elsewhere RENAME TO gate_decision"))
