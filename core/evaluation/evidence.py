@@ -25,7 +25,7 @@ def draw_triggers(inversion: InversionResult, reference: ReferenceSet, path: Pat
     Image.fromarray(np.concatenate(rows, axis=0)).save(path, optimize=True)
 
 
-def _row(pixels: Tensor) -> np.ndarray:  # type: ignore[type-arg]
+def _row(pixels: Tensor) -> np.ndarray:
     """(B, C, H, W) in [0, 1] -> (side, B * side, 3) uint8."""
     enlarged = torch.nn.functional.interpolate(pixels.cpu(), (_SIDE, _SIDE), mode="nearest")
     if enlarged.shape[1] == 1:
