@@ -35,6 +35,12 @@ class RedisServer:
         )
         wait_for(self._answers, "redis-server")
 
+    @property
+    def pid(self) -> int:
+        """Of the running server."""
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """kill -9: everything it held is gone."""
         self._end(signal.SIGKILL)

@@ -1,5 +1,4 @@
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -11,7 +10,8 @@ import pytest
 
 from core.errors import UnavailableError
 from tests.support.jobs import desk
-from tests.support.processes import Redis, free_port, redis_server
+from tests.support.redis import RedisServer, start_redis
+from tests.support.servers import free_port
 from worker.app import make_app
 from worker.dispatch import CeleryDispatcher, publish_after_commit
 
@@ -21,22 +21,20 @@ def publisher(url: str) -> CeleryDispatcher:
 
 
 @pytest.fixture
-def redis() -> Iterator[Redis]:
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server not installed: apt-get install redis-server")
-    with redis_server() as server:
+def redis() -> Iterator[RedisServer]:
+    with start_redis() as server:
         yield server
 
 
 @pytest.mark.services
-def test_a_message_holds_the_id_and_waits_in_its_queue(redis: Redis) -> None:
+def test_a_message_holds_the_id_and_waits_in_its_queue(redis: RedisServer) -> None:
     publisher(redis.url).publish("scan_abc")
     assert redis_cli(redis, "llen", "assay:scan.small") == "1"
     assert "scan_abc" in body_of(redis_cli(redis, "lindex", "assay:scan.small", "0"))
 
 
 @pytest.mark.services
-def test_it_works_again_when_the_broker_is_back(redis: Redis) -> None:
+def test_it_works_again_when_the_broker_is_back(redis: RedisServer) -> None:
     dispatcher = publisher(redis.url)
     dispatcher.publish("scan_a")
     redis.kill()
@@ -48,7 +46,7 @@ def test_it_works_again_when_the_broker_is_back(redis: Redis) -> None:
 
 
 @pytest.mark.services
-def test_a_broker_that_hangs_does_not_hang_us(redis: Redis) -> None:
+def test_a_broker_that_hangs_does_not_hang_us(redis: RedisServer) -> None:
     dispatcher = publisher(redis.url)
     os.kill(redis.pid, signal.SIGSTOP)
     begin = time.monotonic()
@@ -86,7 +84,7 @@ def test_a_submit_without_a_broker_is_kept_for_the_sweeper(tmp_path: Path) -> No
         assert office.service.due(10) == []
 
 
-def redis_cli(server: Redis, *arguments: str) -> str:
+def redis_cli(server: RedisServer, *arguments: str) -> str:
     command = ["redis-cli", "-p", str(server.port), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
