@@ -48,35 +48,43 @@ class Misfit:
         return f"{self.name}: " + "; ".join(parts)
 
 
-def compare(name: str, module: nn.Module, shapes: Shapes) -> Misfit:
+def compare(name: str, own: Shapes, shapes: Shapes) -> Misfit:
     """Key by key; `distance` 0 means that a strict load succeeds."""
-    own = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
     return Misfit(
         name,
         tuple(key for key in own if key not in shapes and not key.endswith(_OPTIONAL)),
         tuple(key for key in shapes if key not in own),
-        tuple(f"{key}: {shapes[key]}, network {own[key]}" for key in own if key in shapes and shapes[key] != own[key]),
+        tuple(f"{key} {shapes[key]} instead of {own[key]}" for key in own if key in shapes and shapes[key] != own[key]),
     )
 
 
 def fit(name: str, shapes: Shapes) -> Match | Misfit:
-    """Builds `name` with the classes and channels the checkpoint shows, and compares.
+    """Builds `name`, reads classes and channels off the checkpoint, and compares.
 
     Raises:
         UnsupportedError: there is no such network.
     """
-    probe = build_meta(name, _PROBE)
-    num_classes, in_channels = _read_classes(probe, shapes), _read_channels(probe, shapes)
+    module = build_meta(name, _PROBE)
+    num_classes, in_channels = _read_classes(module, shapes), _read_channels(module, shapes)
     if num_classes is None or in_channels is None:
-        return compare(name, probe, shapes)
-    module = build_meta(name, num_classes, in_channels)
-    misfit = compare(name, module, shapes)
+        return compare(name, _shapes(module, _PROBE), shapes)
+    if in_channels != 3:
+        module = build_meta(name, _PROBE, in_channels)
+    misfit = compare(name, _shapes(module, num_classes), shapes)
     if misfit.differing and (resized := _resized(name, module, shapes)) is not None:
-        module = build_meta(resized, num_classes, in_channels)
-        name, misfit = resized, compare(resized, module, shapes)
+        name, module = resized, build_meta(resized, _PROBE, in_channels)
+        misfit = compare(name, _shapes(module, num_classes), shapes)
     if misfit.distance:
         return misfit
     return describe(name, module, num_classes, in_channels)
+
+
+def _shapes(module: nn.Module, num_classes: int) -> Shapes:
+    """Shapes of a network built with the class count nobody has, as if built with `num_classes`."""
+    return {
+        key: tuple(num_classes if side == _PROBE else side for side in tensor.shape)
+        for key, tensor in module.state_dict().items()
+    }
 
 
 def describe(name: str, module: nn.Module, num_classes: int, in_channels: int) -> Match:

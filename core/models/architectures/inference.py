@@ -6,11 +6,11 @@ from core.errors import UnsupportedError
 from core.models.architectures import zoo_index
 from core.models.architectures.base import Match, Shapes
 from core.models.architectures.fit import Misfit, fit
-from core.models.architectures.registry import FAMILIES, TORCHVISION
+from core.models.architectures.registry import FAMILIES, TIMM, TORCHVISION, build_meta, is_ours
 
 MAX_CLASSES = 22_000
 #: Networks with the same keys and shapes but another forward pass: the reference set decides among so many.
-_MAX_ALTERNATIVES = 4
+_MAX_ALTERNATIVES = 3
 _MAX_BUILDS = 10
 #: Well-known networks to name the nearest of, when nothing fits.
 _LANDMARKS = (
@@ -60,14 +60,7 @@ def infer(shapes: Shapes, requested: str = "auto") -> Inspection:
             `unsupported_num_classes`, `unsupported_input_channels`.
     """
     if requested != "auto":
-        result = fit(_canonical(requested, shapes), shapes)
-        if isinstance(result, Misfit):
-            raise UnsupportedError(
-                "unsupported_architecture",
-                f"The checkpoint does not fit the architecture it is said to have. {result.describe()}.",
-                "Name the architecture the weights were trained with, or send architecture=auto.",
-            )
-        return _checked(Inspection(result, "request", (), (result.name,)))
+        return _checked(_requested(requested, shapes))
     tried: list[str] = []
     misfits: list[Misfit] = []
     for family in FAMILIES:
@@ -80,34 +73,69 @@ def infer(shapes: Shapes, requested: str = "auto") -> Inspection:
             return _checked(Inspection(result, "inferred", (), tuple(tried)))
         misfits.append(result)
     tried.append(f"{zoo_index.size()} torchvision and timm networks by their keys")
+    matches = _zoo_matches(shapes, misfits)
+    if matches:
+        return _checked(Inspection(matches[0], "inferred", tuple(matches[1:]), tuple(tried)))
+    raise UnsupportedError("unsupported_architecture", _explain(shapes, tried, misfits), _HINT)
+
+
+def _requested(requested: str, shapes: Shapes) -> Inspection:
+    """A bare name that torchvision and timm both know means the one that fits."""
+    misfits: list[Misfit] = []
+    for name in _readings(requested, shapes):
+        try:
+            result = fit(name, shapes)
+        except UnsupportedError:
+            continue
+        if isinstance(result, Match):
+            return Inspection(result, "request", (), (name,))
+        misfits.append(result)
+    if not misfits:
+        build_meta(requested, 2)  # raises: nothing has this name
+    nearest = min(misfits, key=lambda misfit: misfit.distance)
+    raise UnsupportedError(
+        "unsupported_architecture",
+        f"The checkpoint does not fit the architecture it is said to have. {nearest.describe()}.",
+        "Name the architecture the weights were trained with, or send architecture=auto.",
+    )
+
+
+def _readings(requested: str, shapes: Shapes) -> list[str]:
+    """What a requested name may mean, adapted to variants that keys alone tell apart."""
+    if is_ours(requested):
+        return [requested]
+    names: list[str] = []
+    for zoo in (TORCHVISION, TIMM):
+        if ":" not in requested or requested.startswith(zoo.prefix):
+            names.append(zoo.prefix + zoo.variant(requested.removeprefix(zoo.prefix), list(shapes)))
+    return names
+
+
+def _zoo_matches(shapes: Shapes, misfits: list[Misfit]) -> list[Match]:
+    """Networks of torchvision and timm with exactly these shapes; others with the same keys go to `misfits`."""
     matches: list[Match] = []
-    for name in zoo_index.candidates(shapes)[:_MAX_BUILDS]:
+    matched_size = -1
+    for name, size in zoo_index.candidates(shapes)[:_MAX_BUILDS]:
+        if matches and size != matched_size:
+            continue
         try:
             result = fit(name, shapes)
         except UnsupportedError:  # indexed, but not in the installed version
             continue
         if isinstance(result, Misfit):
             misfits.append(result)
-        else:
-            matches.append(result)
+            continue
+        matches.append(result)
+        matched_size = size
         if len(matches) > _MAX_ALTERNATIVES:
             break
-    if matches:
-        return _checked(Inspection(matches[0], "inferred", tuple(matches[1:]), tuple(tried)))
-    raise UnsupportedError("unsupported_architecture", _explain(shapes, tried, misfits), _HINT)
+    return matches
 
 
 _HINT = (
     "Name the architecture (architecture=torchvision:NAME or timm:NAME), or save the weights with the keys that "
     "one of the known families gives them."
 )
-
-
-def _canonical(requested: str, shapes: Shapes) -> str:
-    """The requested name, adapted to variants that keys alone tell apart."""
-    name = requested.removeprefix(TORCHVISION.prefix)
-    variant = TORCHVISION.variant(name, list(shapes))
-    return requested if variant == name else TORCHVISION.prefix + variant
 
 
 def _checked(inspection: Inspection) -> Inspection:
@@ -124,11 +152,12 @@ def _checked(inspection: Inspection) -> Inspection:
 
 
 def _explain(shapes: Shapes, tried: list[str], misfits: list[Misfit]) -> str:
-    if not misfits:
-        for name in _LANDMARKS:
-            result = fit(name, shapes)
-            if isinstance(result, Misfit):
-                misfits.append(result)
+    for name in _LANDMARKS:
+        if misfits and ":" in name:  # something is near already: spare the large ones
+            continue
+        result = fit(name, shapes)
+        if isinstance(result, Misfit):
+            misfits.append(result)
     nearest = min(misfits, key=lambda misfit: misfit.distance)
     first = ", ".join(key[:60] for key in list(shapes)[:3])
     return (

@@ -52,6 +52,12 @@ def build(name: str, num_classes: int, in_channels: int = 3) -> nn.Module:
     )
 
 
+def is_ours(name: str) -> bool:
+    """Whether `name` is one of our own families'."""
+    with torch.device("meta"):
+        return any(FAMILIES.get(family).build(name, 2, 3) is not None for family in FAMILIES)
+
+
 def build_meta(name: str, num_classes: int, in_channels: int = 3) -> nn.Module:
     """The same without memory for weights: for shapes and strict key checks."""
     try:

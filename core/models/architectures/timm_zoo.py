@@ -46,3 +46,7 @@ class TimmZoo:
         except (TypeError, ValueError, RuntimeError, AssertionError):  # options that this network does not take
             return None
         return module
+
+    def variant(self, name: str, keys: list[str]) -> str:
+        """`name`: timm's keys do not vary by option."""
+        return name

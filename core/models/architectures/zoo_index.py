@@ -38,11 +38,13 @@ def _index() -> dict[str, list[tuple[str, int]]]:
     }
 
 
-def candidates(shapes: Shapes) -> list[str]:
-    """Names with exactly these keys, those nearest in size first; torchvision before timm where equal."""
+def candidates(shapes: Shapes) -> list[tuple[str, int]]:
+    """(name, size) of what has exactly these keys, nearest in size first; torchvision before timm where equal.
+
+    Networks that also agree in all shapes have the same size here.
+    """
     elements = element_count(shapes)
-    rows = _index().get(key_digest(shapes), [])
-    return [name for name, size in sorted(rows, key=lambda row: abs(row[1] - elements))]
+    return sorted(_index().get(key_digest(shapes), []), key=lambda row: abs(row[1] - elements))
 
 
 def size() -> int:
