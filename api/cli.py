@@ -12,6 +12,7 @@ import typer
 
 from api.commands.common import ExitCode, err, exit_code_of, explain
 from core.domain import ArtifactRole, ModelKind, Preset, PurifyMode
+from core.errors import AssayError, InvalidInputError
 
 app = typer.Typer(
     name="assay",
@@ -45,19 +46,19 @@ def serve(
 @app.command()
 def worker() -> None:
     """Start a worker that takes scans from the broker."""
-    from api.commands.common import settings_or_exit
+    from api.commands.common import load_settings
     from worker.main import run_worker
 
-    raise typer.Exit(run_worker(settings_or_exit()))
+    raise typer.Exit(run_worker(load_settings()))
 
 
 @app.command()
 def sweep() -> None:
     """Start the sweeper: expired leases, lost messages, left-overs."""
-    from api.commands.common import settings_or_exit
+    from api.commands.common import load_settings
     from worker.main import run_sweeper
 
-    raise typer.Exit(run_sweeper(settings_or_exit()))
+    raise typer.Exit(run_sweeper(load_settings()))
 
 
 @app.command()
@@ -85,7 +86,7 @@ def scan(
     from pydantic import ValidationError
 
     from api.commands import scan as command
-    from api.commands.common import settings_or_exit
+    from api.commands.common import load_settings
     from api.problems import describe, field_errors
     from api.schemas import options_from_fields
 
@@ -104,7 +105,9 @@ def scan(
         options = options_from_fields(fields)
     except ValidationError as error:
         raise typer.BadParameter(describe(field_errors(list(error.errors())))) from None
-    address = None if local else server or settings_or_exit().server
+    except InvalidInputError as error:
+        raise typer.BadParameter(error.detail) from None
+    address = None if local else server or load_settings().server
     raise typer.Exit(command.run(command.ScanRequest(path, reference, options, target, address, as_json)))
 
 
@@ -232,12 +235,11 @@ def db_check() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point; never returns."""
-    sys.exit(_run(arguments))
+    sys.exit(run(arguments))
 
 
-def _run(arguments: list[str] | None) -> int:
-    from core.errors import AssayError
-
+def run(arguments: list[str] | None) -> int:
+    """Run a command; returns the exit code, whatever happens."""
     try:
         return int(app(arguments, standalone_mode=False) or 0)
     except typer.TyperException as error:

@@ -5,6 +5,7 @@ from enum import IntEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.console import Console
 
 from core.errors import AssayError
@@ -54,8 +55,12 @@ def print_json(value: Any) -> None:
     out().file.write(json.dumps(value, indent=2, sort_keys=False) + "\n")
 
 
-def settings_or_exit() -> "Settings":
-    """The settings; what is wrong with the environment is a usage error."""
+def load_settings() -> "Settings":
+    """The settings from the environment.
+
+    Raises:
+        typer.BadParameter: what is wrong with the environment is wrong usage.
+    """
     from pydantic import ValidationError
 
     from core.settings import Settings
@@ -63,17 +68,19 @@ def settings_or_exit() -> "Settings":
     try:
         return Settings()
     except ValidationError as error:
-        for item in error.errors():
-            name = "ASSAY_" + ".".join(map(str, item["loc"])).upper() if item["loc"] else "settings"
-            err().print(f"[red]{name}[/]: {item['msg']}", markup=True)
-        raise SystemExit(ExitCode.USAGE) from None
+        wrong = [f"{_variable(item['loc'])}: {item['msg']}" for item in error.errors()]
+        raise typer.BadParameter("; ".join(wrong)) from None
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    return "ASSAY_" + "_".join(map(str, location)).upper() if location else "settings"
 
 
 def client(server: str | None) -> "Client":
     """A client of `server`, of ASSAY_SERVER, or of the default address, in this order."""
     from api.client import Client
 
-    settings = settings_or_exit()
+    settings = load_settings()
     key = settings.api_key.get_secret_value() if settings.api_key else None
     return Client(server or settings.server or DEFAULT_SERVER, key)
 

@@ -1,16 +1,17 @@
 """`assay db`: the schema of the registry."""
 
 import tempfile
+from io import StringIO
 from pathlib import Path
 
-from api.commands.common import ExitCode, err, exit_code_of, explain, out, settings_or_exit
+from api.commands.common import ExitCode, err, exit_code_of, explain, load_settings, out
 from core.errors import AssayError
 from core.registry.session import Database
 
 
 def upgrade() -> int:
     """Bring the configured database to the newest schema."""
-    database = Database(settings_or_exit().resolved_database_url)
+    database = Database(load_settings().resolved_database_url)
     try:
         database.upgrade()
     except AssayError as error:
@@ -29,7 +30,7 @@ def current() -> int:
     from sqlalchemy.exc import SQLAlchemyError
 
     newest = ScriptDirectory.from_config(Database.alembic_config()).get_current_head()
-    database = Database(settings_or_exit().resolved_database_url)
+    database = Database(load_settings().resolved_database_url)
     try:
         with database.engine.connect() as connection:
             revision = MigrationContext.configure(connection).get_current_revision()
@@ -53,7 +54,9 @@ def check() -> int:
         try:
             database.upgrade()
             with database.engine.begin() as connection:
-                command.check(Database.alembic_config(connection))
+                config = Database.alembic_config(connection)
+                config.stdout = StringIO()  # what it has to say when all is well
+                command.check(config)
         except CommandError as error:
             err().print(f"The migrations and the tables differ: {error}", style="red", markup=False)
             return ExitCode.FAILED

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 import core
-from api.commands.common import ExitCode, out, print_json, settings_or_exit
+from api.commands.common import ExitCode, load_settings, out, print_json
 from core.errors import AssayError
 from core.settings import Settings
 
@@ -45,7 +45,7 @@ class Finding:
 
 def run(*, as_json: bool) -> int:
     """Exit status 3 if anything is an error; warnings are none."""
-    findings = list(examine(settings_or_exit()))
+    findings = list(examine(load_settings()))
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:

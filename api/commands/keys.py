@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from api.auth import Scope
-from api.commands.common import err, exit_code_of, explain, out, print_json, settings_or_exit
+from api.commands.common import err, exit_code_of, explain, load_settings, out, print_json
 from core.errors import AssayError, NotFoundError
 from core.registry.keys import ApiKeyService, ApiKeyView
 
@@ -78,7 +78,7 @@ def revoke(key: str, org_id: str) -> int:
 def _service() -> Iterator[ApiKeyService]:
     from api.app import prepare_database
 
-    database = prepare_database(settings_or_exit())
+    database = prepare_database(load_settings())
     try:
         yield ApiKeyService(database)
     finally:

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from api.commands.common import ExitCode, client, err, exit_code_of, explain, print_json, settings_or_exit
+from api.commands.common import ExitCode, client, err, exit_code_of, explain, load_settings, print_json
 from api.commands.progress import ScanProgress
 from api.commands.result import show_report
 from api.reference_zip import zip_folder
@@ -96,7 +96,7 @@ def _here(
         progress.on_event,
         stop.is_set,
         work_dir,
-        threads=settings_or_exit().threads,
+        threads=load_settings().threads,
     )
     names = {item.sha256: item.filename for item in report.artifacts}
     return Outcome(report.model_dump(mode="json"), lambda sha256, path: _copy(result_dir / names[sha256], path))

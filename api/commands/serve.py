@@ -10,7 +10,7 @@ import uvicorn
 
 from api.app import create_app, prepare_database
 from api.auth import is_loopback
-from api.commands.common import ExitCode, err, exit_code_of, explain, settings_or_exit
+from api.commands.common import ExitCode, err, exit_code_of, explain, load_settings
 from core.errors import AssayError
 
 STOP_S = 10  # what open connections are given when the server stops
@@ -36,7 +36,7 @@ class _Server(uvicorn.Server):
 def run(host: str, port: int, workers: int) -> int:
     """Serve until SIGTERM or SIGINT."""
     _configure_logging()
-    settings = settings_or_exit()
+    settings = load_settings()
     if workers > 1 and settings.is_embedded:
         err().print("More than one API process needs a broker: set ASSAY_BROKER_URL, or use --workers 1.", style="red")
         return ExitCode.USAGE
