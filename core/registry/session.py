@@ -20,7 +20,7 @@ __all__ = ["Database", "Session", "normalise_url"]
 
 MIGRATIONS = Path(core.__file__).parent.parent / "migrations"
 
-_BUSY_TIMEOUT_S = 30
+_BUSY_TIMEOUT_S = 30.0
 _BLOB_LOCK = 0x41535341  # any constant: the advisory lock that orders storing and collecting blobs
 _UPGRADE_LOCK = _BLOB_LOCK + 1
 
@@ -83,6 +83,7 @@ class Database:
             StorageFullError: the disk of the database is full.
         """
         with _translated(), Session(self._writing, expire_on_commit=False) as session, session.begin():
+            session.connection()  # now, not at the first statement
             yield session
 
     def now(self, session: Session) -> datetime:
@@ -139,7 +140,7 @@ class Database:
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None  # transactions begin where _begin_sqlite says
-    for pragma in ("journal_mode = WAL", "foreign_keys = ON", f"busy_timeout = {_BUSY_TIMEOUT_S * 1000}"):
+    for pragma in ("journal_mode = WAL", "foreign_keys = ON", f"busy_timeout = {int(_BUSY_TIMEOUT_S * 1000)}"):
         connection.execute(f"PRAGMA {pragma}")
 
 
@@ -160,15 +161,31 @@ def _translated() -> Iterator[None]:
         raise translated from error
 
 
+#: Result codes of SQLite that speak of files and locks, not of the statement.
+_SQLITE_OUTSIDE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY")
+#: SQLSTATEs of PostgreSQL.
+_UNDEFINED_TABLE, _UNDEFINED_COLUMN, _DISK_FULL = "42P01", "42703", "53100"
+
+
 def _translate(error: DBAPIError | PoolTimeoutError) -> AssayError | None:
+    """The deliberate error, or None for what is no circumstance but a bug."""
     origin = getattr(error, "orig", None)
-    # sqlite3 has one message for it, PostgreSQL the SQLSTATE "undefined_table".
-    if "no such table" in str(origin) or getattr(origin, "sqlstate", None) == "42P01":
-        return UnavailableError("database_not_migrated", "The database has no tables yet.", "Run: assay db upgrade")
-    if getattr(origin, "sqlite_errorname", None) == "SQLITE_FULL" or getattr(origin, "sqlstate", None) == "53100":
-        return StorageFullError("storage_full", "The disk of the database is full.", "Free disk space.")
-    if isinstance(error, OperationalError | InterfaceError | PoolTimeoutError) or (
-        isinstance(error, DBAPIError) and error.connection_invalidated
+    sqlite_code: str | None = getattr(origin, "sqlite_errorname", None)
+    sqlstate: str | None = getattr(origin, "sqlstate", None)
+    if sqlstate in {_UNDEFINED_TABLE, _UNDEFINED_COLUMN} or (
+        sqlite_code == "SQLITE_ERROR" and str(origin).startswith(("no such table", "no such column"))
     ):
+        return UnavailableError(
+            "database_not_migrated", "The database does not have this version's tables.", "Run: assay db upgrade"
+        )
+    if sqlite_code == "SQLITE_FULL" or sqlstate == _DISK_FULL:
+        return StorageFullError("storage_full", "The disk of the database is full.", "Free disk space.")
+    if sqlite_code is not None:
+        is_outside = sqlite_code.startswith(_SQLITE_OUTSIDE)
+    else:
+        is_outside = isinstance(error, OperationalError | InterfaceError | PoolTimeoutError) or (
+            isinstance(error, DBAPIError) and error.connection_invalidated
+        )
+    if is_outside:
         return UnavailableError("database_unavailable", "The database does not answer.", "Try again in a moment.")
     return None

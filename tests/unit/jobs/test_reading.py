@@ -30,7 +30,7 @@ def test_report_comes_back_as_it_was_committed(bench: Bench) -> None:
     bench.service.succeed(claim, report, [])
     document = bench.service.report(bench.org, claim.scan_id)
     assert type(report).model_validate(document) == report
-    assert list(document)[0] == "schema_version"
+    assert next(iter(document)) == "schema_version"
 
 
 def test_infinite_score_becomes_null_in_the_report_only(bench: Bench) -> None:
