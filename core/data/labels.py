@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from core.data.members import MemberUnreadableError
 from core.errors import InvalidInputError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
@@ -53,7 +54,7 @@ def read_labels(names: tuple[str, ...], read: Callable[[str], bytes], num_classe
     rejected = [f"{name}: not PNG, JPEG or WEBP" for name in names if not _is_image(name) and name != root + _TABLE]
     images = [name for name in names if _is_image(name)]
     if root + _TABLE in names:
-        return _from_table(root, images, read(root + _TABLE), num_classes, rejected)
+        return _from_table(root, images, _content(read, root + _TABLE), num_classes, rejected)
     folders = {name: name[len(root) :].split("/")[0] for name in images if "/" in name[len(root) :]}
     if not folders:
         return Labelling(images, None, rejected=rejected)
@@ -61,6 +62,15 @@ def read_labels(names: tuple[str, ...], read: Callable[[str], bytes], num_classe
     index, class_names, mapping = _indices(sorted(set(folders.values())), num_classes, "folder")
     used = [name for name in images if name in folders]
     return Labelling(used, [index[folders[name]] for name in used], class_names, mapping, rejected)
+
+
+def _content(read: Callable[[str], bytes], name: str) -> bytes:
+    try:
+        return read(name)
+    except MemberUnreadableError as error:
+        raise InvalidInputError(
+            "invalid_reference_labels", f"labels.csv cannot be read: {error}.", "Two columns: filename,label."
+        ) from error
 
 
 def _is_image(name: str) -> bool:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from core.errors import AssayError, InvalidInputError, UnsafeError, UnsupportedError
+from core.errors import InvalidInputError, UnsafeError, UnsupportedError
 
 MAX_MEMBERS = 100_000
 MAX_MEMBER_BYTES = 64 << 20
@@ -19,7 +19,7 @@ _HINT = "Send a zip archive of class folders with PNG, JPEG or WEBP images, or o
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """Names with forward slashes, sorted, and a way to read one: `read(name)` gives at most MAX_MEMBER_BYTES."""
+    """Names with forward slashes, sorted, and a way to read one: `read(name)` raises MemberUnreadableError."""
 
     names: tuple[str, ...]
     read: Callable[[str], bytes]
@@ -42,12 +42,15 @@ def open_members(path: Path) -> Iterator[Members]:
     if head not in (b"PK\x03\x04", b"PK\x05\x06"):
         raise UnsupportedError("unsupported_reference_format", "The reference set is no zip archive.", _HINT)
     try:
-        with zipfile.ZipFile(path) as archive:
-            yield _archive(archive)
-    except AssayError:
-        raise
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error) as error:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
         raise InvalidInputError("invalid_reference", f"The zip archive is damaged: {error}.", _HINT) from error
+    with archive:
+        yield _archive(archive)
+
+
+class MemberUnreadableError(ValueError):
+    """One member cannot be read; the text is the reason."""
 
 
 def _archive(archive: zipfile.ZipFile) -> Members:
@@ -68,8 +71,11 @@ def _archive(archive: zipfile.ZipFile) -> Members:
         raise UnsafeError("unsafe_reference_archive", "The archive holds two files of one name.", _HINT)
 
     def read(name: str) -> bytes:
-        with archive.open(name) as member:
-            return _limited(member.read(MAX_MEMBER_BYTES + 1))
+        try:
+            with archive.open(name) as member:
+                return _limited(member.read(MAX_MEMBER_BYTES + 1))
+        except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
+            raise MemberUnreadableError("damaged in the archive") from error
 
     return Members(tuple(sorted(name for name in names if not _is_clutter(name))), read)
 
@@ -108,5 +114,5 @@ def _folder(root: Path) -> Members:
 
 def _limited(content: bytes) -> bytes:
     if len(content) > MAX_MEMBER_BYTES:
-        raise ValueError(f"longer than {MAX_MEMBER_BYTES >> 20} MiB")
+        raise MemberUnreadableError(f"longer than {MAX_MEMBER_BYTES >> 20} MiB")
     return content

@@ -102,7 +102,7 @@ def _decode(
             on_progress(i / len(labelling.images))
         try:
             pixels.append(to_pixels(open_image(members.read(name)), channels, size))
-        except ValueError as error:  # ImageRejectedError, or a member that is too long
+        except ValueError as error:  # of the member or of the image in it
             rejected.append(f"{name}: {error}")
             continue
         kept.append(i)

@@ -106,6 +106,7 @@ def _intake(
     report["parameters"] = sum(t.numel() for t in found.tensors.values() if t.is_floating_point())
     _write_json(out_dir / LAYOUT_FILE, found.layout.to_json())
     _write_json(out_dir / INSPECTION_FILE, report)
+    ctx.progress(1.0)
 
 
 def _write_weights(tensors: dict[str, Tensor], out_dir: Path) -> None:

@@ -13,9 +13,9 @@ from core.data.transforms import Normalisation, normalisations
 
 #: Images to compare by: as many as make up so many pixels, within these bounds.
 _SAMPLE_PIXELS = 128 * 48 * 48
-_FEWEST, _MOST = 32, 256
+_FEWEST, _MOST = 32, 200
 #: How many candidates the first layer's statistics leave over for a comparison by accuracy.
-_SHORTLIST = 3
+_SHORTLIST = 4
 #: Images that `accuracy` looks at.
 _MAX_IMAGES = 512
 _BATCH = 64
@@ -35,21 +35,22 @@ class _Fit:
         mismatch: mean divergence of the first normalisation layer's input from its stored statistics (nats per
             channel); 0 without such a layer.
         accuracy: on labelled images; 0 without labels.
-        confidence: mean log-probability of the predicted class.
+        likelihood: mean log-probability of the label; of the predicted class without labels.
     """
 
     name: str
     normalisation: Normalisation
     mismatch: float = 0.0
     accuracy: float = 0.0
-    confidence: float = 0.0
+    likelihood: float = 0.0
 
 
 def choose(module: nn.Module, channels: int, reference: ReferenceSet | None) -> tuple[Normalisation, str]:
     """The candidate that fits best, and how it was found.
 
-    With labels the accuracy decides, then the stored statistics of the first batch normalisation; without labels
-    these statistics alone, or the confidence where there are none. Without images: the architecture's default.
+    The statistics that the first batch normalisation stores tell the input's distribution of training: they make the
+    shortlist, and decide alone where there are no labels. With labels the accuracy decides, then the likelihood.
+    Networks without such statistics: confidence instead. Without images: the architecture's default.
 
     Args:
         module: in evaluation mode, taking normalised images of the reference set's shape.
@@ -68,13 +69,12 @@ def choose(module: nn.Module, channels: int, reference: ReferenceSet | None) -> 
         for name, value in candidates.items()
     ]
     if norm is not None:
-        fits = sorted(fits, key=lambda fit: fit.mismatch)[: _SHORTLIST if sample.labelled else 1]
-    if norm is not None and not sample.labelled:
-        return fits[0].normalisation, f"reference statistics ({fits[0].name})"
+        fits = sorted(fits, key=lambda fit: fit.mismatch)[:_SHORTLIST]
+        if not sample.labelled:
+            return fits[0].normalisation, f"reference statistics ({fits[0].name})"
     fits = [_measure(module, fit, sample) for fit in fits]
     top = max(fit.accuracy for fit in fits)
-    near = [fit for fit in fits if fit.accuracy >= top - _NEAR]
-    best = min(near, key=lambda fit: (fit.mismatch, -fit.accuracy, -fit.confidence))
+    best = max((fit for fit in fits if fit.accuracy >= top - _NEAR), key=lambda fit: fit.likelihood)
     if sample.labelled:
         return best.normalisation, f"reference accuracy ({best.name}: {best.accuracy:.3f})"
     return best.normalisation, f"reference confidence ({best.name})"
@@ -127,9 +127,11 @@ def _measure(module: nn.Module, fit: _Fit, sample: ReferenceSet) -> _Fit:
     with torch.no_grad():
         inputs = _normalised(sample.pixels, fit.normalisation)
         logits = torch.cat([module(inputs[start : start + _BATCH]) for start in range(0, len(inputs), _BATCH)])
-    confidence, predicted = log_softmax(logits.float(), 1).max(1)
-    hits = (predicted == sample.labels).float().mean().item() if sample.labelled else 0.0
-    return replace(fit, accuracy=hits, confidence=confidence.mean().item())
+    log_posterior = log_softmax(logits.float(), 1)
+    labels = sample.labels if sample.labelled else log_posterior.argmax(1)
+    hits = (log_posterior.argmax(1) == labels).float().mean().item() if sample.labelled else 0.0
+    likelihood = log_posterior.gather(1, labels[:, None]).mean().item()
+    return replace(fit, accuracy=hits, likelihood=likelihood)
 
 
 def accuracy(predict: Callable[[Tensor], Tensor], reference: ReferenceSet) -> float:

@@ -1,0 +1,195 @@
+"""From an upload to a loaded suspect."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from core.config import Preprocess, ScanConfig
+from core.context import RunContext
+from core.data.reference import load_reference
+from core.domain import ModelKind
+from core.errors import CanceledError, InvalidInputError, UnsupportedError
+from core.models.intake import intake
+from core.models.loading import load_suspect
+from tests.support.checkpoints import CONTAINERS, TINY, reference_zip, run_intake, save, tiny_network
+
+
+def _inspection(folder: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((folder / "inspection.json").read_text())
+    return value
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_an_upload_becomes_a_suspect(container: str, tmp_path: Path) -> None:
+    network = tiny_network()
+    model = save(network.state_dict(), tmp_path / "m", container)
+    folder = run_intake(model, tmp_path / "intake", reference_zip(tmp_path / "r.zip"))
+    assert load_file(folder / "weights.safetensors").keys() == network.state_dict().keys()
+
+    suspect = load_suspect(folder, ScanConfig())
+    reference = load_reference(folder, suspect.model)
+    assert reference is not None
+    assert reference.labelled
+    assert len(reference) == 20
+    assert sorted(reference.labels.tolist()) == sorted(list(range(10)) * 2)
+    normalised = suspect.model.normalise(reference.pixels)
+    expected = torch.log_softmax(network(normalised), 1)
+    assert torch.allclose(suspect.model.target_log_posterior(reference.pixels), expected, atol=1e-5)
+
+    info = suspect.describe("ab", "m.pth")
+    assert (info.container, info.architecture, info.architecture_source) == (container, TINY, "inferred")
+    assert info.input_shape == (3, 32, 32)
+    assert info.size_bytes == model.stat().st_size
+    about = suspect.describe_reference("cd")
+    assert about is not None
+    assert (about.images, about.images_used, about.classes_present) == (20, 20, 10)
+
+
+def test_without_a_reference_set(tmp_path: Path) -> None:
+    model = save(tiny_network().state_dict(), tmp_path / "m", "torch-zip")
+    folder = run_intake(model, tmp_path / "intake")
+    suspect = load_suspect(folder, ScanConfig())
+    assert load_reference(folder, suspect.model) is None
+    assert suspect.describe_reference(None) is None
+    assert suspect.reference_accuracy is None
+    assert suspect.model.input_shape == (3, 32, 32)
+
+
+def test_unlabelled_images_get_the_suspects_labels(tmp_path: Path) -> None:
+    model = save(tiny_network().state_dict(), tmp_path / "m", "torch-zip")
+    folder = run_intake(model, tmp_path / "intake", reference_zip(tmp_path / "r.zip", name=lambda i: f"{i}.png"))
+    suspect = load_suspect(folder, ScanConfig())
+    reference = load_reference(folder, suspect.model)
+    assert reference is not None
+    assert not reference.labelled
+    assert torch.equal(reference.labels, suspect.model.target_log_posterior(reference.pixels).argmax(1))
+    assert suspect.reference_accuracy is None
+
+
+def test_grey_images_for_an_rgb_network_and_the_other_way(tmp_path: Path) -> None:
+    for channels, mode in ((1, "RGB"), (3, "L")):
+        model = save(tiny_network(in_channels=channels).state_dict(), tmp_path / f"m{channels}", "torch-zip")
+        reference = reference_zip(tmp_path / f"r{channels}.zip", mode=mode, side=28)
+        folder = run_intake(model, tmp_path / f"intake{channels}", reference)
+        assert load_file(folder / "reference.safetensors")["pixels"].shape == (20, channels, 28, 28)
+
+
+@pytest.mark.parametrize(
+    ("side", "config", "metadata", "size", "source"),
+    [
+        (28, {}, None, [28, 28], "reference images"),
+        (64, {}, None, [64, 64], "reference images"),
+        (100, {}, None, [32, 32], "architecture"),
+        (48, {}, {"preprocess": '{"mean": [0.5], "std": [0.5], "size": [40, 40]}'}, [40, 40], "checkpoint metadata"),
+        (48, {"preprocess": Preprocess((0.5,), (0.5,), (36, 36))}, {"size": "[40, 40]"}, [36, 36], "request"),
+    ],
+)
+def test_input_size(side: int, config: Any, metadata: Any, size: list[int], source: str, tmp_path: Path) -> None:
+    model = save(tiny_network().state_dict(), tmp_path / "m", "safetensors", metadata)
+    folder = run_intake(model, tmp_path / "intake", reference_zip(tmp_path / "r.zip", side=side), **config)
+    inspection = _inspection(folder)
+    assert (inspection["input_size"], inspection["input_size_source"]) == (size, source)
+    assert list(load_file(folder / "reference.safetensors")["pixels"].shape[2:]) == size
+
+
+@pytest.mark.parametrize(
+    ("metadata", "mean"),
+    [
+        ({"preprocess": '{"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.4, 0.4]}'}, (0.1, 0.2, 0.3)),
+        ({"mean": "[0.1, 0.2, 0.3]", "std": "[1, 1, 1]"}, (0.1, 0.2, 0.3)),
+        ({"mean": "0.25", "std": "0.5"}, (0.25,)),
+    ],
+)
+def test_preprocess_from_the_checkpoint(metadata: dict[str, str], mean: tuple[float, ...], tmp_path: Path) -> None:
+    model = save(tiny_network().state_dict(), tmp_path / "m", "safetensors", metadata)
+    suspect = load_suspect(run_intake(model, tmp_path / "intake"), ScanConfig())
+    assert suspect.model.preprocess.mean == mean
+    assert suspect.preprocess_source == "checkpoint metadata"
+
+
+@pytest.mark.parametrize(
+    "metadata", [{"mean": "[1, 2]", "std": "[1, 2]"}, {"mean": "[" * 3000, "std": "0"}, {"std": "1"}]
+)
+def test_senseless_metadata_is_ignored(metadata: dict[str, str], tmp_path: Path) -> None:
+    model = save(tiny_network().state_dict(), tmp_path / "m", "safetensors", metadata)
+    folder = run_intake(model, tmp_path / "intake")
+    assert _inspection(folder)["declared"]["mean"] is None
+
+
+def test_preprocess_from_a_layer_in_front(tmp_path: Path) -> None:
+    state = {f"1.{key}": value for key, value in tiny_network().state_dict().items()}
+    state |= {"0.mean": torch.tensor([0.4, 0.5, 0.6]), "0.std": torch.tensor([0.2, 0.25, 0.3])}
+    model = save(state, tmp_path / "m", "torch-zip")
+    suspect = load_suspect(run_intake(model, tmp_path / "intake"), ScanConfig())
+    assert suspect.model.preprocess.std == pytest.approx((0.2, 0.25, 0.3))
+    assert suspect.export_state(suspect.model).keys() >= {"0.mean", "0.std"}
+
+
+def test_image_size_beside_the_weights(tmp_path: Path) -> None:
+    content = {"model": tiny_network().state_dict(), "img_size": [48, 48, 3]}
+    folder = run_intake(save(content, tmp_path / "m", "torch-zip"), tmp_path / "intake")
+    assert _inspection(folder)["input_size"] == [48, 48]
+
+
+@pytest.mark.parametrize(
+    "preprocess",
+    [
+        Preprocess((0.5, 0.5), (1.0, 1.0), (32, 32)),
+        Preprocess((0.5,), (0.0,), (32, 32)),
+        Preprocess((float("nan"),), (1.0,), (32, 32)),
+        Preprocess((0.5,), (1.0,), (0, 32)),
+    ],
+)
+def test_a_requested_preprocess_must_fit(preprocess: Preprocess, tmp_path: Path) -> None:
+    model = save(tiny_network().state_dict(), tmp_path / "m", "torch-zip")
+    with pytest.raises(InvalidInputError) as caught:
+        run_intake(model, tmp_path / "intake", preprocess=preprocess)
+    assert caught.value.code == "invalid_preprocess"
+
+
+def test_vision_transformers_fix_the_size(tmp_path: Path) -> None:
+    model = save(tiny_network("timm:test_vit@32").state_dict(), tmp_path / "m", "torch-zip")
+    folder = run_intake(model, tmp_path / "intake", reference_zip(tmp_path / "r.zip", side=28))
+    assert _inspection(folder)["input_size"] == [32, 32]
+    assert _inspection(folder)["input_size_source"] == "architecture"
+    with pytest.raises(InvalidInputError, match="made for images of"):
+        run_intake(model, tmp_path / "again", preprocess=Preprocess((0.5,), (0.5,), (28, 28)))
+
+
+def test_old_files_without_counters_load_and_come_back_without(tmp_path: Path) -> None:
+    state = {key: value for key, value in tiny_network().state_dict().items() if "num_batches" not in key}
+    folder = run_intake(save(state, tmp_path / "m", "torch-legacy"), tmp_path / "intake")
+    suspect = load_suspect(folder, ScanConfig())
+    assert [key for key, _ in suspect.layout.keys] == list(state)
+
+
+def test_half_precision_weights_are_scanned_in_single_precision(tmp_path: Path) -> None:
+    state = {k: v.half() if v.is_floating_point() else v for k, v in tiny_network().state_dict().items()}
+    suspect = load_suspect(run_intake(save(state, tmp_path / "m", "torch-zip"), tmp_path / "i"), ScanConfig())
+    assert {parameter.dtype for parameter in suspect.model.trainable_parameters()} == {torch.float32}
+
+
+def test_clip_is_not_scanned_yet(tmp_path: Path) -> None:
+    model = save(tiny_network().state_dict(), tmp_path / "m", "torch-zip")
+    with pytest.raises(UnsupportedError) as caught:
+        run_intake(model, tmp_path / "intake", kind=ModelKind.CLIP)
+    assert caught.value.code == "unsupported_kind"
+
+
+def test_cancellation(tmp_path: Path) -> None:
+    model = save(tiny_network().state_dict(), tmp_path / "m", "torch-zip")
+    with pytest.raises(CanceledError):
+        intake(model, "m.pth", None, ScanConfig(), tmp_path / "intake", RunContext(should_stop=lambda: True))
+
+
+def test_progress_rises_to_the_end(tmp_path: Path) -> None:
+    events: list[float] = []
+    model = save(tiny_network().state_dict(), tmp_path / "m", "torch-zip")
+    ctx = RunContext(emit=lambda event: events.append(event["fraction"]) if "fraction" in event else None)
+    intake(model, "m.pth", reference_zip(tmp_path / "r.zip"), ScanConfig(), tmp_path / "intake", ctx)
+    assert events == sorted(events)
+    assert len(events) >= 3
