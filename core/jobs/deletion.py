@@ -21,6 +21,7 @@ class Deletion(ServiceParts):
             ConflictError: `scan_live`, cancel it first.
         """
         with self._db.begin() as session:
+            self._db.lock_blobs(session, exclusive=True)
             record = ScanRepository(session).get(org_id, scan_id)
             if record is None:
                 raise scan_not_found()
@@ -42,6 +43,7 @@ class Deletion(ServiceParts):
             ConflictError: `scan_live`, cancel its scans first.
         """
         with self._db.begin() as session:
+            self._db.lock_blobs(session, exclusive=True)
             scans, models, blobs = ScanRepository(session), ModelRepository(session), BlobRepository(session)
             if models.get(org_id, model_id) is None:
                 raise model_not_found()

@@ -143,6 +143,7 @@ class Leases(ServiceParts):
         """
         with self._db.begin() as session:
             leases, now = LeaseRepository(session), self._db.now(session)
+            leases.lock(claim.scan_id)
             if self._cancel(leases, claim.scan_id, claim.token, now):
                 return JobState.CANCELED
             holder = leases.holder(claim.scan_id, claim.token)
@@ -177,6 +178,7 @@ class Leases(ServiceParts):
         """
         with self._db.begin() as session:
             leases, now = LeaseRepository(session), self._db.now(session)
+            leases.lock(claim.scan_id)
             if self._cancel(leases, claim.scan_id, claim.token, now):
                 return True
             values = attempt_given_back()
@@ -201,6 +203,7 @@ class Leases(ServiceParts):
         return touched
 
     def _reap_one(self, leases: LeaseRepository, lost: Expired, now: datetime) -> bool:
+        leases.lock(lost.scan_id)
         expired = lease_expired(now)  # a renewal that came in between wins
         if self._cancel(leases, lost.scan_id, lost.attempt, now, expired):
             return True

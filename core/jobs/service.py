@@ -141,6 +141,7 @@ class JobService(Reading, Leases, Judging, Deletion):
         """
         with self._db.begin() as session:
             scans, leases, now = ScanRepository(session), LeaseRepository(session), self._db.now(session)
+            leases.lock(scan_id)
             at_once = leases.transition(
                 scan_id, CANCEL_QUEUED, owned_by(org_id), cancel_requested_at=now, finished_at=now
             )

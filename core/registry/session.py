@@ -95,7 +95,7 @@ class Database:
         return now.astimezone(UTC)
 
     def lock_blobs(self, session: Session, *, exclusive: bool) -> None:
-        """Until the transaction ends: many may register blobs, or one may remove blobs that nobody knows.
+        """Until the transaction ends: many may add what refers to blobs and models, or one may remove what does not.
 
         SQLite has one writer anyway.
         """

@@ -62,6 +62,13 @@ class Expired:
 class LeaseRepository(Repository):
     """Claims, leases and what is due."""
 
+    def lock(self, scan_id: str) -> None:
+        """Nobody else changes the scan until the transaction ends, so that several statements see one state of it.
+
+        SQLite has one writer anyway.
+        """
+        self._session.execute(select(ScanJob.id).where(ScanJob.id == scan_id).with_for_update())
+
     def transition(
         self, scan_id: str, move: Move, *conditions: Condition, token: int | None = None, **values: Any
     ) -> Moved | None:

@@ -1,6 +1,9 @@
 """Canceling in each state: never both canceled and succeeded."""
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -57,6 +60,35 @@ def test_request_wins_however_the_attempt_ends(bench: Bench, end: Callable[..., 
     view = bench.service.get(bench.org, claim.scan_id)
     assert view.state is JobState.CANCELED
     assert view.error is None
+
+
+@pytest.mark.parametrize("end", ["retry", "release", "succeed"])
+def test_request_and_end_at_the_same_moment(bench: Bench, end: str) -> None:
+    """Whoever comes second sees what the first one did: no request is lost, nothing is canceled and succeeded."""
+    for seed in range(6):
+        claim = bench.claimed(seed=seed)
+        ends: dict[str, Callable[[], object]] = {
+            "retry": partial(bench.service.fail, claim, "x", "x", retryable=True),
+            "release": partial(bench.service.release, claim),
+            "succeed": partial(bench.service.succeed, claim, make_report(claim), []),
+        }
+        barrier = threading.Barrier(2)
+
+        def at_once(act: Callable[[], object], barrier: threading.Barrier = barrier) -> object:
+            barrier.wait()
+            try:
+                return act()
+            except ConflictError:
+                return None
+
+        with ThreadPoolExecutor(2) as pool:
+            cancel = partial(bench.service.request_cancel, bench.org, claim.scan_id)
+            canceled, ended = pool.map(at_once, (cancel, ends[end]))
+        view = bench.service.get(bench.org, claim.scan_id)
+        if end == "succeed":
+            assert (canceled is None) == bool(ended) == (view.state is JobState.SUCCEEDED)
+        else:
+            assert view.state is JobState.CANCELED
 
 
 def test_nobody_asked(bench: Bench) -> None:

@@ -1,12 +1,13 @@
 """Deleting scans and models, and what stays; the check of store against registry."""
 
 import os
+import threading
 import time
 
 import pytest
 
 from core.domain import Verdict
-from core.errors import ConflictError, NotFoundError
+from core.errors import ConflictError, NotFoundError, UnavailableError
 from core.jobs.garbage import fsck
 from tests.support.registry import Bench, digest
 
@@ -122,3 +123,37 @@ def test_fsck_removes_old_orphans_and_names_missing(bench: Bench) -> None:
     assert found.missing == [lost]
     assert (found.orphans_removed, found.temp_removed) == (1, 1)
     assert stored(bench) == {young.sha256, digest(b"known")}
+
+
+def test_submissions_and_deletions_of_one_model_at_once(bench: Bench) -> None:
+    """Each call succeeds or says clearly why not; in the end rows and bytes agree."""
+    stop = threading.Event()
+    problems: list[Exception] = []
+
+    def submit() -> None:
+        while not stop.is_set():
+            try:
+                scan = bench.submit().scan
+                bench.service.request_cancel(bench.org, scan.id)
+            except (NotFoundError, ConflictError, UnavailableError):
+                continue
+            except Exception as error:
+                problems.append(error)
+
+    thread = threading.Thread(target=submit)
+    thread.start()
+    deleted = 0
+    end = time.monotonic() + 20
+    while deleted < 5 and time.monotonic() < end:
+        for scan in bench.service.list(bench.org, limit=1).items:
+            try:
+                bench.service.delete_model(bench.org, scan.model_id)
+                deleted += 1
+            except (ConflictError, NotFoundError):
+                continue
+    stop.set()
+    thread.join()
+    assert problems == []
+    assert deleted == 5
+    check = fsck(bench.db, bench.store, grace_s=-1)
+    assert (check.missing, check.orphans_removed) == ([], 0)
