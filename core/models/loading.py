@@ -15,6 +15,7 @@ from core.data.reference import ReferenceSet, load_reference, load_report
 from core.errors import UnsupportedError
 from core.models.architectures import build
 from core.models.classifier import Classifier
+from core.models.export import as_stored
 from core.models.intake import INSPECTION_FILE, LAYOUT_FILE, WEIGHTS_FILE
 from core.models.layout import Layout
 from core.models.preprocessing import accuracy, choose
@@ -56,6 +57,14 @@ class LoadedSuspect:
     def export_state(self, model: SuspectModel) -> dict[str, Tensor]:
         """What `export_original` and `export_safetensors` take, for a model unlearned from this one."""
         return model.state_dict_for_export() | dict(self.auxiliary)
+
+    def as_published(self, model: Classifier) -> Classifier:
+        """`model` with its weights rounded as the exports round them: what a reader of the files will run."""
+        stored = as_stored(self.layout, self.export_state(model))
+        published = model.clone()
+        tensors = {self.layout.module_key(key): tensor for key, tensor in stored.items()}
+        load_strictly(published.module, {k: v for k, v in tensors.items() if k not in self.auxiliary})
+        return published
 
     def describe(self, sha256: str, filename: str) -> ModelInfo:
         """For the report."""

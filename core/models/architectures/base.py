@@ -59,3 +59,7 @@ class Family(Protocol):
     def infer(self, shapes: Shapes) -> Match | None:
         """The member these shapes look like, cheaply and by keys alone; the caller verifies it strictly."""
         ...
+
+    def twins(self, name: str) -> list[str]:
+        """Members with the same keys and shapes as `name` but another forward pass."""
+        ...

@@ -26,7 +26,7 @@ _NAMED: dict[str, tuple[tuple[int, ...], tuple[int, ...], bool]] = {
 }
 _PATTERN = re.compile(
     r"(?:(?P<named>(?:cifar_)?resnet\d+)|cifar_resnet-b(?P<blocks>[\d.]+)-w(?P<widths>[\d.]+)(?P<bottleneck>-bottleneck)?)"
-    r"(?P<b>-B)?(?P<fc>-fc)?"
+    r"(?P<b>-B)?(?P<fc>-fc(?P<maxpool>-maxpool)?)?"
 )
 
 
@@ -76,7 +76,7 @@ class _Block(nn.Module):
 
 
 class CifarResNet(SplitNetwork):
-    """ResNet with a 3x3 stem of stride 1 and no max-pooling.
+    """ResNet with a 3x3 stem of stride 1.
 
     Args:
         blocks: blocks per stage; every stage but the first halves the resolution.
@@ -84,6 +84,7 @@ class CifarResNet(SplitNetwork):
         bottleneck: 1x1-3x3-1x1 blocks with four times the width at their end.
         shortcut: "pad" (option A), or the key of the convolutional ones: "shortcut" or "downsample".
         head: key of the last layer: "linear" or "fc".
+        maxpool: torchvision's pooling after the stem was left in.
     """
 
     def __init__(
@@ -96,12 +97,14 @@ class CifarResNet(SplitNetwork):
         bottleneck: bool,
         shortcut: str,
         head: str,
+        maxpool: bool = False,
     ) -> None:
         super().__init__()
         self.stages, self.head = len(blocks), head
         channels = widths[0]
         self.conv1 = nn.Conv2d(in_channels, channels, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
+        self.maxpool = nn.MaxPool2d(3, 2, 1) if maxpool else nn.Identity()
         for s, (count, width) in enumerate(zip(blocks, widths, strict=True), start=1):
             layers: list[nn.Module] = []
             for b in range(count):
@@ -113,7 +116,7 @@ class CifarResNet(SplitNetwork):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D)."""
-        out = relu(self.bn1(self.conv1(x)))
+        out = self.maxpool(relu(self.bn1(self.conv1(x))))
         for s in range(1, self.stages + 1):
             out = self.get_submodule(f"layer{s}")(out)
         return adaptive_avg_pool2d(out, 1).flatten(1)
@@ -126,7 +129,8 @@ class CifarResNet(SplitNetwork):
 class CifarResNetFamily:
     """`resnet20|...|1202[-B]`, `cifar_resnet18|...|152` and `cifar_resnet-b<blocks>-w<widths>[-bottleneck][-B]`.
 
-    `-B` (implied by the large ones): convolutional shortcuts. `-fc`: torchvision's key names.
+    `-B` (implied by the large ones): convolutional shortcuts. `-fc`: torchvision's key names; `-fc-maxpool`: with its
+    pooling after the stem, which keys do not show.
     """
 
     def build(self, name: str, num_classes: int, in_channels: int) -> nn.Module | None:
@@ -148,7 +152,14 @@ class CifarResNetFamily:
             shortcut = "downsample" if match["fc"] else "shortcut"
         head = "fc" if match["fc"] else "linear"
         return CifarResNet(
-            blocks, widths, num_classes, in_channels, bottleneck=bottleneck, shortcut=shortcut, head=head
+            blocks,
+            widths,
+            num_classes,
+            in_channels,
+            bottleneck=bottleneck,
+            shortcut=shortcut,
+            head=head,
+            maxpool=match["maxpool"] is not None,
         )
 
     def infer(self, shapes: Shapes) -> Match | None:
@@ -174,3 +185,7 @@ class CifarResNetFamily:
         elif convolutional and not (name.startswith("cifar_resnet") and name in _NAMED):
             name += "-B"
         return Match(name, head[0], stem[1])
+
+    def twins(self, name: str) -> list[str]:
+        """See `Family.twins`."""
+        return [f"{name}-maxpool"] if name.endswith("-fc") else []

@@ -116,3 +116,7 @@ class CifarVGGFamily:
         *hidden, last = sorted(linear)
         parts = [f"{index}:{linear[index][0]}" for index in hidden] + [str(last)]
         return Match(f"{name}-h{'.'.join(parts)}", linear[last][0], convs[0][1])
+
+    def twins(self, name: str) -> list[str]:
+        """See `Family.twins`."""
+        return []

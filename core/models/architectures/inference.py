@@ -1,6 +1,6 @@
 """Finds the architecture of a checkpoint from its keys and shapes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from core.errors import UnsupportedError
 from core.models.architectures import zoo_index
@@ -70,7 +70,8 @@ def infer(shapes: Shapes, requested: str = "auto") -> Inspection:
             continue
         result = fit(guess.name, shapes)
         if isinstance(result, Match):
-            return _checked(Inspection(result, "inferred", (), tuple(tried)))
+            twins = tuple(replace(result, name=twin) for twin in FAMILIES.get(family).twins(result.name))
+            return _checked(Inspection(result, "inferred", twins, tuple(tried)))
         misfits.append(result)
     tried.append(f"{zoo_index.size()} torchvision and timm networks by their keys")
     matches = _zoo_matches(shapes, misfits)

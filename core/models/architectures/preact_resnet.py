@@ -136,3 +136,7 @@ class PreActResNetFamily:
         if not name:
             name = f"preactresnet-b{dotted(blocks)}-w{dotted(widths)}" + ("-bottleneck" if bottleneck else "")
         return Match(name + ("-bn" if "bn.weight" in shapes else ""), head[0], stem[1])
+
+    def twins(self, name: str) -> list[str]:
+        """See `Family.twins`."""
+        return []

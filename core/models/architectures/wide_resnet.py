@@ -119,3 +119,7 @@ class WideResNetFamily:
             return None
         name = f"wrn-{6 * blocks[0] + 4}-{head[1] // 64}" + ("-meliketoy" if meliketoy else "")
         return Match(name, head[0], stem[1])
+
+    def twins(self, name: str) -> list[str]:
+        """See `Family.twins`."""
+        return []

@@ -1,11 +1,14 @@
 """From an upload to a loaded suspect."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from core.config import Preprocess, ScanConfig
@@ -15,7 +18,7 @@ from core.domain import ModelKind
 from core.errors import CanceledError, InvalidInputError, UnsupportedError
 from core.models.intake import intake
 from core.models.loading import load_suspect
-from tests.support.checkpoints import CONTAINERS, TINY, reference_zip, run_intake, save, tiny_network
+from tests.support.checkpoints import CONTAINERS, TINY, png, reference_zip, run_intake, save, tiny_network, zip_of
 
 
 def _inspection(folder: Path) -> dict[str, Any]:
@@ -171,6 +174,33 @@ def test_half_precision_weights_are_scanned_in_single_precision(tmp_path: Path) 
     state = {k: v.half() if v.is_floating_point() else v for k, v in tiny_network().state_dict().items()}
     suspect = load_suspect(run_intake(save(state, tmp_path / "m", "torch-zip"), tmp_path / "i"), ScanConfig())
     assert {parameter.dtype for parameter in suspect.model.trainable_parameters()} == {torch.float32}
+
+    changed = suspect.model.clone()
+    with torch.no_grad():
+        changed.trainable_parameters()[0].mul_(1 + 1e-5)  # less than half precision can tell
+    published = suspect.as_published(changed)
+    assert torch.equal(published.trainable_parameters()[0], suspect.model.trainable_parameters()[0])
+    assert not torch.equal(changed.trainable_parameters()[0], suspect.model.trainable_parameters()[0])
+
+
+@pytest.mark.parametrize("name", ["cifar_resnet-b1.1-w8.16-fc-maxpool", "cifar_resnet-b1.1-w8.16-fc"])
+def test_labels_tell_networks_with_the_same_keys_apart(name: str, tmp_path: Path) -> None:
+    network = tiny_network(name)
+    images = [png(i) for i in range(40)]
+    arrays = [np.array(Image.open(io.BytesIO(image))) for image in images]
+    pixels = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float() / 255
+    head = network.get_submodule("fc")
+    with torch.no_grad():  # random networks favour one class: level the classes out
+        head.bias -= network((pixels - 0.5) / 0.5).mean(0)
+        labels = network((pixels - 0.5) / 0.5).argmax(1).tolist()
+    assert len(set(labels)) > 3
+    table = "".join(f"{i}.png,{label}\n" for i, label in enumerate(labels)).encode()
+    files = {f"{i}.png": image for i, image in enumerate(images)} | {"labels.csv": table}
+    metadata = {"mean": "[0.5]", "std": "[0.5]"}
+    model = save(network.state_dict(), tmp_path / "m", "safetensors", metadata)
+    suspect = load_suspect(run_intake(model, tmp_path / "i", zip_of(files, tmp_path / "r.zip")), ScanConfig())
+    assert suspect.describe("", "").architecture == name
+    assert suspect.reference_accuracy == 1.0
 
 
 def test_clip_is_not_scanned_yet(tmp_path: Path) -> None:
