@@ -1,6 +1,7 @@
 """`assay serve`: the API, with the worker embedded when there is no broker."""
 
 import logging
+import signal
 import socket
 import sys
 from types import FrameType
@@ -9,7 +10,6 @@ from typing import Any
 import uvicorn
 
 from api.app import create_app, prepare_database
-from api.auth import is_loopback
 from api.commands.common import ExitCode, err, exit_code_of, explain, load_settings
 from core.errors import AssayError
 
@@ -40,12 +40,14 @@ def run(host: str, port: int, workers: int) -> int:
     if workers > 1 and settings.is_embedded:
         err().print("More than one API process needs a broker: set ASSAY_BROKER_URL, or use --workers 1.", style="red")
         return ExitCode.USAGE
-    if workers > 1 or not is_loopback(host):
-        try:
-            prepare_database(settings, host).dispose()
-        except AssayError as error:
-            explain(error)
-            return exit_code_of(error)
+    try:  # the lifespan does this again, but would bury what is wrong in a traceback
+        prepare_database(settings, host).dispose()
+    except AssayError as error:
+        explain(error)
+        return exit_code_of(error)
+    except (OSError, ValueError) as error:
+        err().print(f"The database cannot be opened: {error}", style="red", markup=False)
+        return ExitCode.FAILED
     if workers > 1:
         uvicorn.run("api.app:create_app", factory=True, host=host, port=port, workers=workers, **_OPTIONS)
         return 0
@@ -55,6 +57,9 @@ def run(host: str, port: int, workers: int) -> int:
     except OSError as error:
         err().print(f"Cannot listen on {host}:{port}: {error.strerror}.", style="red", markup=False)
         return ExitCode.FAILED
+    # The server ends gracefully and then raises the signal again; having been asked to stop is no failure.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
     with bound:
         logging.getLogger(__name__).info("serving on http://%s:%d", host, bound.getsockname()[1])
         server.run(sockets=[bound])
