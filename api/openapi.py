@@ -41,8 +41,8 @@ def _document(app: FastAPI) -> dict[str, Any]:
         schemas[model.__name__] = schema
     for name in _FASTAPI_ERRORS:
         schemas.pop(name, None)
-    for model in (ScanOut, SubmittedOut, GateOut):  # FastAPI drops the nulls of an example
-        schemas[model.__name__]["examples"] = model.model_json_schema()["examples"]
+    for shown in (ScanOut, SubmittedOut, GateOut):  # FastAPI drops the nulls of an example
+        schemas[shown.__name__]["examples"] = shown.model_json_schema()["examples"]
     document["components"]["securitySchemes"] = {
         "key": {"type": "http", "scheme": "bearer", "description": "An API key; not needed on loopback by default."}
     }
