@@ -81,7 +81,7 @@ def test_failed_upgrade_leaves_nothing_behind(empty: Database) -> None:
 
 
 def test_processes_that_upgrade_at_once_do_not_collide(empty: Database) -> None:
-    others = [Database(empty.url.render_as_string(hide_password=False)) for _ in range(3)]
+    others = [Database(empty.url.render_as_string(hide_password=False)) for _ in range(2)]
     errors: list[BaseException] = []
 
     def upgrade(database: Database) -> None:
