@@ -18,10 +18,11 @@ class InversionConfig:
     """Budget and prior of the blind inversion (E and M steps)."""
 
     restarts: int = 2
-    batch_size: int = 64
-    screen_steps: int = 32  # per target hypothesis, before pruning
-    refine_steps: int = 64  # per surviving hypothesis
-    survivors: int = 4
+    screen_batch: int = 32
+    batch_size: int = 48  # while refining
+    screen_steps: int = 24  # per target hypothesis: half for all of them, half for the more probable ones
+    refine_steps: int = 40  # per surviving hypothesis
+    survivors: int = 3
     flip_rate: float = 0.85  # what the dual-controlled prior weight steers to
 
 
@@ -99,10 +100,10 @@ class ScanConfig:
 
 
 _PRESETS: dict[Preset, tuple[InversionConfig, UnlearningConfig]] = {
-    Preset.FAST: (InversionConfig(screen_steps=16, refine_steps=32), UnlearningConfig(rounds=1, epochs=6)),
+    Preset.FAST: (InversionConfig(screen_steps=16, refine_steps=24), UnlearningConfig(rounds=1, epochs=6)),
     Preset.STANDARD: (InversionConfig(), UnlearningConfig()),
     Preset.THOROUGH: (
-        InversionConfig(restarts=4, screen_steps=64, refine_steps=128),
+        InversionConfig(restarts=4, batch_size=64, screen_steps=48, refine_steps=96, survivors=5),
         UnlearningConfig(epochs=20),
     ),
 }

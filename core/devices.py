@@ -3,8 +3,11 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 
 import torch
+from torch import nn
 
 
 def choose_device() -> torch.device:
@@ -43,6 +46,37 @@ def bank_size(device: torch.device) -> int:
     One on a CPU, where a larger batch only leaves the cache; many on an accelerator, where launches dominate.
     """
     return 16 if device.type == "cuda" else 1
+
+
+@contextlib.contextmanager
+def fast_inference(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """Lay out a frozen network for speed, and compute in bfloat16 where the hardware has it, for the duration.
+
+    Measured for input gradients of small ResNets on one CPU thread: channels last 1.2 to 1.9 times as fast, with
+    bfloat16 1.7 to 3 times. For searching only: what is published is computed in float32.
+    """
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    try:
+        with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
+            yield
+    finally:
+        module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is faster than float32 there."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return _cpu_has_bfloat16()
+
+
+@cache
+def _cpu_has_bfloat16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 @contextlib.contextmanager

@@ -73,9 +73,10 @@ def fractal_noise(count: int, shape: tuple[int, int, int], generator: torch.Gene
     columns = torch.fft.rfftfreq(width)[None]
     frequency = (rows.square() + columns.square()).sqrt().clamp(min=1.0 / max(height, width))
     spectrum = torch.fft.rfft2(torch.randn(count, channels, height, width, generator=generator)) / frequency
-    images = torch.fft.irfft2(spectrum, s=(height, width))
+    images: Tensor = torch.fft.irfft2(spectrum, s=(height, width))
     low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
-    return (images - low) / (high - low).clamp(min=1e-6)
+    stretched: Tensor = (images - low) / (high - low).clamp(min=1e-6)
+    return stretched
 
 
 def _pull(model: SuspectModel, pixels: Tensor, labels: Tensor) -> Tensor:

@@ -61,18 +61,15 @@ def _source_dependent(result: InversionResult, families: Sequence[str]) -> list[
 
 
 def _source_energy(result: InversionResult) -> float | None:
-    found = [item for item in _source_dependent(result, ("tiled", "additive", "warp")) if item.information > 0.3]
-    return min((item.energy for item in found), default=None)
+    return min((item.energy for item in _source_dependent(result, ("tiled", "additive"))), default=None)
 
 
 def _information(result: InversionResult) -> float | None:
-    found = _source_dependent(result, ("tiled",))
-    return max((item.information * item.flip_rate for item in found), default=None)
+    return max((item.information for item in _source_dependent(result, ("tiled",))), default=None)
 
 
 def _window_flip(result: InversionResult) -> float | None:
-    found = [item for item in result.evidence if item.family == "tiled" and item.energy < 1.0]
-    return max((item.flip_rate for item in found), default=0.0)
+    return max((item.window_flip for item in result.evidence), default=None)
 
 
 STATISTICS.register("tile_energy")(
@@ -87,6 +84,9 @@ STATISTICS.register("additive_energy")(
 STATISTICS.register("additive_gap")(
     DetectionStatistic(_gap("additive"), "below", "That energy as a share of the median target's.")
 )
+STATISTICS.register("warp_energy")(
+    DetectionStatistic(_energy("warp"), "below", "Least energy of a smooth warp over all targets.")
+)
 STATISTICS.register("n50")(
     DetectionStatistic(_half, "below", "Smallest universal change at which half of held-out images flip.")
 )
@@ -97,5 +97,5 @@ STATISTICS.register("information")(
     DetectionStatistic(_information, "above", "Source-target mutual information of flips by a local trigger, nats.")
 )
 STATISTICS.register("window_flip")(
-    DetectionStatistic(_window_flip, "above", "Flip rate through the best window of a cheap local trigger.")
+    DetectionStatistic(_window_flip, "above", "Flip rate of a small pattern through its best window.")
 )

@@ -1,7 +1,8 @@
 """Blind inversion: the one EM engine behind SuspectModel.
 
-Target hypotheses are explicit mixture components. All of them are screened with little effort, the most probable
-survive and are refined; beside them runs a component whose target depends on the source class.
+Target hypotheses are explicit mixture components, pruned in succession: every restart screens all of them with little
+effort, the more probable ones are continued, the best of those are refined. Beside them run components whose target
+depends on the source class, with a learned transition.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from core import devices
 from core.config import InversionConfig
 from core.context import RunContext
 from core.data.reference import ReferenceSet
+from core.inversion.ascent import ascend
 from core.inversion.measure import answers, choose_windows, energy_at, flips
 from core.inversion.particles import Bank, Images, fit, frozen
 from core.inversion.posterior import mutual_information
@@ -23,14 +25,25 @@ from core.triggers.base import ParticleOperator, randomise
 from core.triggers.registry import TRIGGERS
 from core.triggers.tiled import TiledOperator
 
-#: Families in which every target is a hypothesis, and those with a learned transition.
-TARGETED, LEARNED = ("tiled", "additive"), ("tiled", "additive", "warp")
+#: Families in which every target is a hypothesis, and those with a source-dependent target.
+TARGETED, LEARNED = ("tiled", "additive", "warp"), ("tiled", "additive")
 #: Share of the reference set that triggers are measured on and not fitted on.
 HELD_OUT = 0.25
+#: Targets continued after the first screening beyond the final survivors.
+CONTINUED = 1
+#: Families that screen once and refine one survivor, whatever the budget: dear, and rarely the answer.
+MINOR = ("warp",)
+#: What source-dependent components are steered to: an image near a class border is sent to the wrong neighbour.
+SOURCE_FLIP_RATE = 0.6
+#: A source-dependent component that moves fewer images than this after screening is not refined.
+PROMISING = 0.1
 #: Components within this factor of the least energy are kept, and at most so many.
 KEEP_WITHIN, KEEP_MOST = 2.0, 6
 _SPREAD = {"tiled": 0.5, "additive": 0.01, "patch": 0.5, "warp": 0.01}
 _HALF = 0.5
+#: Prior weight that refinement starts from.
+REFINE_WEIGHT = 3.0
+_ASCENT_STEPS, _ASCENT_IMAGES = 6, 64
 
 
 @dataclass(slots=True)
@@ -38,11 +51,15 @@ class _Found:
     """A refined component and what was measured on held-out images."""
 
     bank: Bank  # of one particle
-    family: str
-    energy: float
-    flip_rate: float
-    half_energy: float
-    information: float
+    evidence: Evidence
+
+
+@dataclass(slots=True)
+class _Candidate:
+    """A screened component of one particle."""
+
+    bank: Bank
+    loss: float
     restart: int
 
 
@@ -61,18 +78,36 @@ class _Run:
     found: list[_Found] = field(default_factory=list)
     energies: dict[str, Tensor] = field(default_factory=dict)
 
-    def step(self, images: int) -> None:
-        self.images += images
-        self.ctx.progress(min(0.99, self.images / self.total))
-
     @property
     def classes(self) -> int:
         return self.model.num_targets
 
+    def step(self, images: int) -> None:
+        self.images += images
+        self.ctx.progress(min(0.99, self.images / self.total))
+
     def bank(self, family: str, targets: Sequence[int | None]) -> Bank:
+        """Fresh particles."""
         operator: ParticleOperator = TRIGGERS.get(family)(len(targets), self.model.input_shape)
         randomise(operator, self.generator, _SPREAD[family])
         return Bank.create(operator.to(self.fit_on.pixels.device), targets, self.classes)
+
+    def flip_rate(self, bank: Bank) -> float:
+        """What a component is steered to."""
+        return self.config.flip_rate if bank.targets[0] is not None else SOURCE_FLIP_RATE
+
+    def fit(self, bank: Bank, steps: int, batch_size: int) -> Tensor:
+        """(M,) mean negative log-marginals."""
+        return fit(
+            self.model,
+            bank,
+            self.fit_on,
+            steps=steps,
+            batch_size=batch_size,
+            flip_rate=self.flip_rate(bank),
+            generator=self.generator,
+            on_step=self.step,
+        )
 
 
 def invert(
@@ -94,20 +129,15 @@ def invert(
         CanceledError: the context asked to stop.
     """
     generator = torch.Generator().manual_seed(seed)
-    with frozen(model):
-        fit_on, held_out = _split(model, reference, seed)
+    with frozen(model), devices.fast_inference(model.module, reference.pixels.device):
+        fit_part, held_out_part = reference.split(HELD_OUT, seed)
+        fit_on, held_out = _images(model, fit_part), _images(model, held_out_part)
         run = _Run(model, config, generator, ctx, fit_on, held_out, _planned(model.num_targets, config))
-        for restart in range(config.restarts):
-            for family in TARGETED:
-                _targeted(run, family, restart)
-            for family in LEARNED:
-                _learned(run, family, restart)
+        for family in TARGETED:
+            _targeted(run, family)
+        for family in LEARNED:
+            _learned(run, family)
         return _result(run)
-
-
-def _split(model: SuspectModel, reference: ReferenceSet, seed: int) -> tuple[Images, Images]:
-    parts = reference.split(HELD_OUT, seed)
-    return _images(model, parts[0]), _images(model, parts[1])
 
 
 def _images(model: SuspectModel, part: ReferenceSet) -> Images:
@@ -116,99 +146,117 @@ def _images(model: SuspectModel, part: ReferenceSet) -> Images:
 
 def _planned(classes: int, config: InversionConfig) -> float:
     """Images the run will process, for progress only."""
-    targeted = config.screen_steps * classes + config.refine_steps * min(config.survivors, classes)
-    learned = config.screen_steps + config.refine_steps
-    return config.restarts * config.batch_size * float(len(TARGETED) * targeted + len(LEARNED) * learned)
+    half = config.screen_steps // 2
+    images = 0.0
+    for family in TARGETED:
+        restarts, survivors = (1, 1) if family in MINOR else (config.restarts, min(config.survivors, classes))
+        images += half * config.screen_batch * (restarts * classes + survivors + CONTINUED)
+        images += survivors * config.refine_steps * config.batch_size
+    return images + len(LEARNED) * config.restarts * config.screen_steps * config.batch_size
 
 
-def _fit(run: _Run, bank: Bank, steps: int, residual: bool = False) -> None:
-    fit(
-        run.model,
-        bank,
-        run.fit_on,
-        steps=steps,
-        batch_size=run.config.batch_size,
-        flip_rate=run.config.flip_rate,
-        generator=run.generator,
-        on_step=run.step,
-        residual=residual,
-    )
-
-
-def _targeted(run: _Run, family: str, restart: int) -> None:
-    """Screen all targets in chunks, keep the survivors, refine and measure them."""
+def _targeted(run: _Run, family: str) -> None:
+    """Screen all targets in every restart, continue the more probable, refine and measure the best."""
+    config = run.config
     size = devices.bank_size(run.fit_on.pixels.device)
-    banks: list[Bank] = []
-    energies: list[Tensor] = []
-    targets = list(range(run.classes))
-    for start in range(0, run.classes, size):
-        bank = run.bank(family, targets[start : start + size])
-        _fit(run, bank, run.config.screen_steps)
+    half = config.screen_steps // 2
+    restarts, survivors = (1, 1) if family in MINOR else (config.restarts, config.survivors)
+    best: dict[int, _Candidate] = {}
+    for restart in range(restarts):
+        for start in range(0, run.classes, size):
+            targets = list(range(start, min(start + size, run.classes)))
+            bank = run.bank(family, targets)
+            losses = run.fit(bank, half, config.screen_batch) + bank.operator.energies().detach()
+            for row, (target, loss) in enumerate(zip(targets, losses.tolist(), strict=True)):
+                if target not in best or loss < best[target].loss:
+                    best[target] = _Candidate(bank.select([row]), loss, restart)
+    energies = torch.full((run.classes,), float("inf"))
+    order = sorted(best, key=lambda target: best[target].loss)
+    continued = order[: survivors + CONTINUED]
+    for target in continued:
+        bank = best[target].bank
+        run.fit(bank, half, config.screen_batch)
         if isinstance(bank.operator, TiledOperator):
             choose_windows(run.model, bank, run.held_out)
-        banks.append(bank)
-        energies.append(energy_at(run.model, bank, run.held_out, run.config.flip_rate)[0])
-    screened = torch.cat(energies).cpu()
-    known = run.energies.setdefault(family, torch.full((run.classes,), float("inf")))
-    order = screened.argsort().tolist()
-    for target in order[: run.config.survivors]:
-        bank = banks[target // size].select([target % size])
-        screened[target] = _refine(run, bank, family, restart)
-    torch.minimum(known, screened, out=known)
+        energies[target] = float(energy_at(run.model, bank, run.held_out, config.flip_rate)[0])
+    for target in sorted(continued, key=lambda target: float(energies[target]))[:survivors]:
+        energies[target] = min(float(energies[target]), _refine(run, best[target], family))
+    run.energies[family] = energies
 
 
-def _learned(run: _Run, family: str, restart: int) -> None:
-    """One component whose target depends on the source."""
-    bank = run.bank(family, [None])
-    _fit(run, bank, run.config.screen_steps)
+def _learned(run: _Run, family: str) -> None:
+    """Components whose target depends on the source; the most probable restart is refined."""
+    config = run.config
+    candidates = []
+    for restart in range(config.restarts):
+        bank = run.bank(family, [None])
+        loss = float(run.fit(bank, config.screen_steps, config.batch_size) + bank.operator.energies().detach())
+        candidates.append(_Candidate(bank, loss, restart))
+    _refine(run, min(candidates, key=lambda candidate: candidate.loss), family)
+
+
+def _refine(run: _Run, candidate: _Candidate, family: str) -> float:
+    """Spend the larger budget on one component; returns its energy on held-out images."""
+    bank, config = candidate.bank, run.config
+    window_flip = 0.0
     if isinstance(bank.operator, TiledOperator):
-        choose_windows(run.model, bank, run.held_out)
-    _refine(run, bank, family, restart)
-
-
-def _refine(run: _Run, bank: Bank, family: str, restart: int) -> float:
-    if isinstance(bank.operator, TiledOperator):
+        window_flip = float(choose_windows(run.model, bank, run.held_out))
         bank.operator = bank.operator.to_patch()
-    _fit(run, bank, run.config.refine_steps)
-    energy, strength, rate = energy_at(run.model, bank, run.held_out, run.config.flip_rate)
+    information = _information(run, bank)
+    # Screening lowers the weight of the prior until the trigger works; refinement starts where it shrinks again.
+    bank.prior_weight.fill_(REFINE_WEIGHT)
+    if bank.targets[0] is not None or float(flips(run.model, bank, run.held_out).rate) >= PROMISING:
+        run.fit(bank, config.refine_steps, config.batch_size)
+    energy, rate, half = _measure(run, bank)
+    run.found.append(
+        _Found(
+            bank,
+            Evidence(family, bank.targets[0], energy, rate, half, information, window_flip, candidate.restart),
+        )
+    )
+    return energy
+
+
+def _measure(run: _Run, bank: Bank) -> tuple[float, float, float]:
+    """Energy at the steered flip rate, the rate, and the energy at half; leaves the trigger at that strength."""
+    energy, strength, rate = energy_at(run.model, bank, run.held_out, run.flip_rate(bank))
     half, _, _ = energy_at(run.model, bank, run.held_out, _HALF)
     with torch.no_grad():
         bank.operator.scale.mul_(strength)
-    answer = flips(run.model, bank, run.held_out)
-    moved = answer.answers[0] != run.held_out.sources
-    information = mutual_information(run.held_out.sources[moved], answer.answers[0][moved], run.classes)
-    run.found.append(_Found(bank, family, float(energy), float(rate), float(half), information, restart))
-    return float(energy)
+    return float(energy), float(rate), float(half)
+
+
+def _information(run: _Run, bank: Bank) -> float:
+    given = flips(run.model, bank, run.held_out).answers[0]
+    moved = given != run.held_out.sources
+    share = float(moved.float().mean())
+    return share * mutual_information(run.held_out.sources[moved], given[moved], run.classes)
 
 
 def _result(run: _Run) -> InversionResult:
-    found = sorted(run.found, key=lambda item: item.energy)
-    best: dict[tuple[str, int | None], _Found] = {}
-    for item in found:
-        best.setdefault((item.family, item.bank.targets[0]), item)
-    kept = list(best.values())
-    kept = [item for item in kept if item.energy <= KEEP_WITHIN * kept[0].energy][:KEEP_MOST]
-    logits = torch.tensor([-item.energy / max(kept[0].energy, 1e-6) for item in kept])
-    weights = torch.softmax(2.0 * logits, 0).tolist()
+    found = sorted(run.found, key=lambda item: item.evidence.energy)
+    least = found[0].evidence.energy
+    kept = [item for item in found if item.evidence.energy <= KEEP_WITHIN * least][:KEEP_MOST]
+    some = Images(run.fit_on.pixels[:_ASCENT_IMAGES], run.fit_on.sources[:_ASCENT_IMAGES])
+    history = ascend(run.model, kept[0].bank.select([0]), some, _ASCENT_STEPS)
+    ratios = torch.tensor([item.evidence.energy / max(least, 1e-6) for item in kept])
+    weights = torch.softmax(-2.0 * ratios, 0).tolist()
     triggers = tuple(
         InvertedTrigger(
             item.bank.operator.freeze(),
             item.bank.targets[0],
             item.bank.transition[0].detach().cpu(),
-            item.energy,
-            item.flip_rate,
+            item.evidence.energy,
+            item.evidence.flip_rate,
             weight,
         )
         for item, weight in zip(kept, weights, strict=True)
     )
-    evidence = tuple(
-        Evidence(i.family, i.bank.targets[0], i.energy, i.flip_rate, i.half_energy, i.information, i.restart)
-        for i in found
-    )
     coverage = (
-        f"operators: {', '.join(TARGETED)} for each of {run.classes} targets; "
-        f"{', '.join(LEARNED)} with a source-dependent target",
+        f"operators {', '.join(TARGETED)}: all {run.classes} targets screened",
+        f"operators {', '.join(LEARNED)}: target depending on the source class",
         f"{run.config.restarts} restarts, {len(run.fit_on)} images fitted on, {len(run.held_out)} held out",
     )
     run.ctx.progress(1.0)
-    return InversionResult(triggers, run.energies, (), run.images, coverage, evidence)
+    evidence = tuple(item.evidence for item in found)
+    return InversionResult(triggers, run.energies, tuple(history), run.images, coverage, evidence)

@@ -105,7 +105,7 @@ def fit(
     generator: torch.Generator,
     on_step: Callable[[int], None],
     residual: bool = False,
-) -> None:
+) -> Tensor:
     """Optimise every particle of `bank` for `steps` stochastic EM steps, in place.
 
     Args:
@@ -114,6 +114,9 @@ def fit(
         on_step: called with the number of images each step processed; may raise to stop.
         residual: whether each image also carries a residual of its own, moved one sign step per visit with the
             input gradient of the same pass.
+
+    Returns:
+        (M,) mean negative log-marginals per counted sample over the second half of the steps, nats.
     """
     operator = bank.operator
     device = images.pixels.device
@@ -122,7 +125,8 @@ def fit(
     drift = torch.zeros(operator.particles, *images.pixels.shape, device=device) if residual else None
     learned = torch.tensor([target is None for target in bank.targets], device=device)
     order = torch.empty(0, dtype=torch.long)
-    for _ in range(steps):
+    loss_sum = torch.zeros(operator.particles, device=device)
+    for step in range(steps):
         if len(order) < batch:
             order = torch.randperm(len(images), generator=generator)
         rows, order = order[:batch].to(device), order[batch:]
@@ -149,7 +153,10 @@ def fit(
             if drift is not None and changed.grad is not None:
                 moved = drift[:, rows] - RESIDUAL / 2 * changed.grad.sign()
                 drift[:, rows] = moved.clamp(-RESIDUAL, RESIDUAL)
-            operator.observe(placement, torch.where(weight > 0, marginal, torch.zeros_like(marginal)), weight)
+            marginal = torch.where(weight > 0, marginal, torch.zeros_like(marginal))
+            operator.observe(placement, marginal, weight)
+            if step >= steps // 2:
+                loss_sum -= (share * marginal).sum(1)
             flipped = (log_posterior.argmax(-1) == responsibility.argmax(-1)).float()
             rate = (flipped * share).sum(1)
             factor = torch.where(rate > flip_rate, DUAL_STEP, 1.0 / DUAL_STEP)
@@ -158,3 +165,4 @@ def fit(
                 bank.counts = MEMORY * bank.counts + accumulate(sources, responsibility, weight)
                 bank.transition = torch.where(learned[:, None, None], m_step_transition(bank.counts), bank.transition)
         on_step(operator.particles * batch)
+    return loss_sum / max(1, steps - steps // 2)

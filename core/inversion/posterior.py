@@ -7,6 +7,7 @@ from torch import Tensor
 MEMORY = 0.9
 #: Weight and composition of the Dirichlet prior of each row: the shared marginal, and a uniform floor.
 CONCENTRATION, SHARED = 1.0, 0.9
+_SINKHORN = 20
 
 
 def fixed_transition(targets: list[int], classes: int) -> Tensor:
@@ -45,11 +46,14 @@ def e_step(log_posterior: Tensor, log_transition: Tensor) -> tuple[Tensor, Tenso
     return (joint - safe[..., None]).exp(), marginal
 
 
-def m_step_transition(counts: Tensor) -> Tensor:
+def m_step_transition(counts: Tensor, balanced: bool = True) -> Tensor:
     """Posterior mean of p(z|y) under the hierarchical Dirichlet prior: rows borrow from a shared marginal.
 
     Args:
         counts: (M, K, K) expected transitions, >= 0.
+        balanced: the shared marginal is known to be uniform (every class is a target as often as it is a source, as
+            under a label shift) and columns are balanced too. Without it a learned component falls for the one class
+            that is easiest to reach, which the targeted components look at anyway.
 
     Returns:
         (M, K, K), zero diagonal, rows sum to one.
@@ -57,8 +61,12 @@ def m_step_transition(counts: Tensor) -> Tensor:
     classes = counts.shape[-1]
     total = counts.sum(dim=(1, 2), keepdim=True)
     marginal = counts.sum(dim=1, keepdim=True) / total.clamp(min=1e-12)
-    base = SHARED * marginal + (1.0 - SHARED) / classes
+    base = torch.full_like(marginal, 1.0 / classes) if balanced else SHARED * marginal + (1.0 - SHARED) / classes
     rows = (counts + CONCENTRATION * base) * (1.0 - torch.eye(classes, device=counts.device))
+    if balanced:
+        for _ in range(_SINKHORN):
+            rows = rows / rows.sum(dim=-1, keepdim=True)
+            rows = rows / rows.sum(dim=-2, keepdim=True)
     return rows / rows.sum(dim=-1, keepdim=True)
 
 

@@ -37,7 +37,9 @@ class Evidence:
         target: the target hypothesis; None for a source-dependent target.
         energy: at the steered flip rate. half_energy: where half of the images flip.
         flip_rate: share of the images that went to the target.
-        information: mutual information of source and answer among changed answers, nats.
+        information: mutual information of source and answer where answers changed, times how often they did, nats;
+            measured before refinement.
+        window_flip: flip rate through the best window before refinement; zero for operators without windows.
         restart: which of the independent restarts it came from.
     """
 
@@ -47,6 +49,7 @@ class Evidence:
     flip_rate: float
     half_energy: float
     information: float
+    window_flip: float
     restart: int
 
 

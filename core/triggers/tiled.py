@@ -25,7 +25,7 @@ class TiledOperator(ParticleOperator):
     """x' = x + s m (p - x) inside one window per sample; energy as for a patch: covered share of the image area."""
 
     name = "tiled"
-    learning_rate: ClassVar[float] = 0.15
+    learning_rate: ClassVar[float] = 0.3
 
     evidence: Tensor
     seen: Tensor
