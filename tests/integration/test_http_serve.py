@@ -1,12 +1,9 @@
 """`assay serve` as a process: starts, refuses, stops."""
 
-import contextlib
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
@@ -14,33 +11,10 @@ import pytest
 
 from core.registry.keys import ApiKeyService
 from core.registry.session import Database
-from tests.support.cli import run_process, start
+from tests.support.cli import run_process
 from tests.support.http import settings_in, sha256, submit
-from tests.support.processes import stop, wait_until
-from tests.support.servers import free_port
-
-Serving = tuple[httpx2.Client, "subprocess.Popen[str]"]
-
-
-@contextmanager
-def serving(
-    data_dir: Path, *arguments: str, **settings: object
-) -> Iterator[tuple[httpx2.Client, subprocess.Popen[str]]]:
-    """A server on a free port, and a client for it."""
-    port = free_port()
-    process = start("serve", "--port", port, *arguments, data_dir=data_dir, free_space_reserve_bytes=0, **settings)
-    try:
-        wait_until(lambda: _listens(port) or process.poll() is not None, 60, "the server")
-        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            yield client, process
-    finally:
-        stop(process)  # type: ignore[arg-type]
-
-
-def _listens(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.5):
-        return True
-    return False
+from tests.support.processes import wait_until
+from tests.support.serving import serving
 
 
 def test_serve_works_without_any_setting_and_stops_when_asked(tmp_path: Path) -> None:

@@ -1,14 +1,16 @@
 """`assay` in tests: in process, which is quick, or as a process of its own."""
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import IO
 
 import pytest
 
 from api.cli import run
 from tests.support.processes import ROOT, assay_environment
+from tests.support.servers import die_with_parent
 
 
 @dataclass(frozen=True)
@@ -40,16 +42,22 @@ class Cli:
 
 def assay_settings() -> list[str]:
     """Names of the settings in our own environment."""
-    import os
-
     return [name for name in os.environ if name.startswith("ASSAY_")]
 
 
-def start(*arguments: object, **settings: object) -> "subprocess.Popen[str]":
-    """`assay` as a process with the given settings and no others."""
+def start(*arguments: object, log: IO[str] | None = None, **settings: object) -> "subprocess.Popen[str]":
+    """`assay` as a process with the given settings and no others; its output goes to `log` or to pipes."""
     command = [sys.executable, "-m", "api.cli", *map(str, arguments)]
-    options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=ROOT, env=assay_environment(**settings), **options)
+    target = subprocess.PIPE if log is None else log
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=assay_environment(**settings),
+        stdout=target,
+        stderr=target,
+        text=True,
+        preexec_fn=die_with_parent,
+    )
 
 
 def run_process(*arguments: object, timeout_s: float = 60, **settings: object) -> Ran:
