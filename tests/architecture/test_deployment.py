@@ -49,7 +49,7 @@ def test_services_wait_for_the_migration_and_carry_no_secret() -> None:
     assert set(services) == {"postgres", "redis", "migrate", "api", "worker", "sweeper"}
     for name in ("api", "worker", "sweeper"):
         assert services[name]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
-    passwords = re.findall(r"(?:assay:|redis://:)([^@\s]+)@", (ROOT / "docker-compose.yml").read_text())
+    passwords = re.findall(r"(?:assay:|redis://:)([^@]+)@", (ROOT / "docker-compose.yml").read_text())
     assert passwords
     assert all(p.startswith("${") for p in passwords)
 
