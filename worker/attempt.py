@@ -16,7 +16,7 @@ from worker.children import (
     child_environment,
     run_child,
 )
-from worker.events import OnEvent
+from worker.events import OnEvent, clean_text
 from worker.protocol import ErrorInfo, JobSpec
 
 INTAKE_DIR = "intake"
@@ -71,7 +71,13 @@ def run_children(
         end = _meaning(exit_, phase)
         if end != AttemptEnd():
             if end.error is not None and exit_.stderr_tail:
-                log.warning("%s: the %s process ended with %s:\n%s", spec.scan_id, phase, end.error, exit_.stderr_tail)
+                log.warning(
+                    "%s: the %s process failed (%s); its last words:\n%s",
+                    spec.scan_id,
+                    phase,
+                    end.error.code,
+                    _quoted(exit_.stderr_tail),
+                )
             return end
     return AttemptEnd()
 
@@ -82,6 +88,11 @@ def available_threads(wanted: int) -> int:
         return wanted
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
     return len(affinity(0)) if affinity else (os.cpu_count() or 1)
+
+
+def _quoted(text: str) -> str:
+    """Lines of a child for the log, marked so that none can be taken for a line of ours."""
+    return "\n".join(f"  | {clean_text(line)}" for line in text.splitlines())
 
 
 def _meaning(exit_: ChildExit, phase: str) -> AttemptEnd:

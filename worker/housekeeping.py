@@ -7,7 +7,7 @@ import logging
 import threading
 from pathlib import Path
 
-from core.errors import UnavailableError
+from core.errors import AssayError, UnavailableError
 from core.jobs.dispatcher import Dispatcher
 from core.jobs.service import JobService
 from core.storage.protocol import BlobStore
@@ -73,8 +73,10 @@ class Sweeper:
                 self._announce_all = False
                 remove_left_overs(self._work_root)
                 self._store.collect_temp(_TEMP_AGE_S)
+            except AssayError as error:
+                log.warning("this sweep failed, the next one is in %.0f s: %s", self._interval_s, error.detail)
             except Exception:
-                log.exception("this sweep failed; the next one is in %.0f s", self._interval_s)
+                log.exception("this sweep failed, the next one is in %.0f s", self._interval_s)
             self._stop.wait(self._interval_s)
 
     def start(self) -> None:

@@ -7,6 +7,7 @@ from collections import deque
 from types import TracebackType
 from typing import Self
 
+from core.errors import AssayError
 from core.jobs.service import ClaimedJob, JobService, Renewal
 from worker.children import Halt
 from worker.events import Event
@@ -94,8 +95,11 @@ class LeaseKeeper:
                 return
             try:
                 self._step()
-            except Exception:
-                log.warning("%s: could not reach the job table; trying again", self._claim.scan_id, exc_info=True)
+            except AssayError as error:
+                log.warning("%s: could not reach the job table: %s", self._claim.scan_id, error.detail)
+                self._stop.wait(min(1.0, self._renew_s))
+            except Exception:  # without this thread the lease would run out: whatever it is, go on
+                log.exception("%s: could not renew the lease", self._claim.scan_id)
                 self._stop.wait(min(1.0, self._renew_s))
 
     def _step(self) -> None:

@@ -98,6 +98,7 @@ def test_six_scans_two_workers_one_killed(tmp_path: Path, redis: RedisServer) ->
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_six_real_scans_two_workers_one_killed(tmp_path: Path, redis: RedisServer) -> None:
     from tests.support.checkpoints import reference_zip, save, tiny_network
 
@@ -112,7 +113,11 @@ def test_six_real_scans_two_workers_one_killed(tmp_path: Path, redis: RedisServe
         reference = office.upload(pictures.read_bytes())
         scans = []
         for seed in range(SCANS):
-            model = save(tiny_network(seed=seed).state_dict(), tmp_path / f"model{seed}", "safetensors")
+            model = save(
+                tiny_network("preactresnet-b1-w8", num_classes=3, seed=seed).state_dict(),
+                tmp_path / f"model{seed}",
+                "safetensors",
+            )
             scans.append(office.submit_blob(office.upload(model.read_bytes()), model.name, reference, config))
-        run_six(office, redis, scans, tmp_path, fake=False, limit_s=250, lease_s=6, renew_s=1)
+        run_six(office, redis, scans, tmp_path, fake=False, limit_s=400, lease_s=6, renew_s=1, republish_s=20)
         assert all(office.view(scan).purification_status is not None for scan in scans)

@@ -81,6 +81,13 @@ def test_a_sigterm_from_elsewhere_is_no_cancel(tmp_path: Path) -> None:
     assert end.error.retryable
 
 
+def test_a_child_cannot_forge_lines_of_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    code = "sys.stderr.write('boom\\n2026 INFO root: \\x1b[31mall is well\\n'); sys.exit(3)"
+    run(tmp_path, ChildCommands(python_child(code), fake_children().compute))
+    assert "  | boom\n  | 2026 INFO root:  [31mall is well" in caplog.text
+    assert "\x1b" not in caplog.text
+
+
 def test_parsing_has_its_own_time_limit(tmp_path: Path) -> None:
     model = write_script(tmp_path / "model.json")
     job = tmp_path / "job"

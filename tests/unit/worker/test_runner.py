@@ -6,11 +6,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from core.domain import JobState, Verdict
 from core.errors import UnavailableError
+from core.storage.local import LocalBlobStore
 from tests.support.children import fake_children
 from tests.support.jobs import ORG, Desk, desk
 from tests.support.processes import wait_until
@@ -114,6 +116,33 @@ def test_a_cancel_is_heard_in_each_stage(office: Desk, stage: str) -> None:
     assert (view.state, view.verdict, view.artifacts) == (JobState.CANCELED, None, [])
     assert office.logged("stopped", scan)
     assert office.left_overs() == []
+
+
+def test_a_cancel_is_heard_while_fetching(office: Desk) -> None:
+    scan = office.submit(stages={"loading": 60})
+
+    class Slow(LocalBlobStore):
+        """Somebody cancels while the model is being read."""
+
+        def open_verified(self, sha256: str) -> BinaryIO:
+            assert office.view(scan).stage == "fetching"
+            office.service.request_cancel(ORG, scan)
+            return super().open_verified(sha256)
+
+    options = replace(runner_options(office.settings), cancel_poll_s=0.05)
+    runner = Runner(office.service, Slow(office.settings.blobs_dir), options, commands=fake_children())
+    assert runner.run(scan) is JobState.CANCELED
+    assert office.left_overs() == []
+
+
+def test_a_full_disk_publishes_nothing_and_is_tried_again(office: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.jobs.leases._BACKOFF_S", 0)
+    scan = office.submit()
+    full = LocalBlobStore(office.settings.blobs_dir, reserve_bytes=2**62)
+    runner = Runner(office.service, full, runner_options(office.settings), commands=fake_children())
+    assert runner.run(scan) is JobState.QUEUED
+    assert office.artifacts_of(scan) == []
+    assert make_runner(office).run(scan) is JobState.SUCCEEDED  # room was made
 
 
 def test_a_cancel_before_the_claim_leaves_nothing_to_claim(office: Desk) -> None:
