@@ -27,16 +27,15 @@ def current() -> int:
     """Print the schema's revision; exit status 3 if it is not the newest."""
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
-    from sqlalchemy.exc import SQLAlchemyError
 
     newest = ScriptDirectory.from_config(Database.alembic_config()).get_current_head()
     database = Database(load_settings().resolved_database_url)
     try:
-        with database.engine.connect() as connection:
-            revision = MigrationContext.configure(connection).get_current_revision()
-    except SQLAlchemyError as error:
-        err().print(f"The database does not answer: {type(error).__name__}", style="red", markup=False)
-        return ExitCode.FAILED
+        with database.read() as session:
+            revision = MigrationContext.configure(session.connection()).get_current_revision()
+    except AssayError as error:
+        explain(error)
+        return exit_code_of(error)
     finally:
         database.dispose()
     newest_text = "newest" if revision == newest else f"newest: {newest}"

@@ -114,6 +114,7 @@ def _disk(settings: Settings) -> Finding:
 
 def _isolation() -> Iterator[Finding]:
     yield Finding("isolation: processes", Level.OK, "uploads are parsed in a process without secrets")
+    yield Finding("isolation: limits", Level.OK, "its memory, time, files and file sizes are bounded")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         yield Finding("isolation: user", Level.WARNING, "running as root: use an account of its own")
     else:

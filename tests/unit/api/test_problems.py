@@ -1,11 +1,15 @@
 """Every error is a problem document, and none is a 500 that tells secrets."""
 
+import json
 import logging
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from api.schemas import SubmitRequest
 from core.errors import UnavailableError
 from tests.support.http import Harness, is_problem, submit
 from tests.unit.api.test_access import SCOPES, UNKNOWN, address
@@ -46,6 +50,28 @@ def test_odd_text_in_addresses(client: TestClient, path: str, value: str) -> Non
 
     answer = client.get(path.format(quote(value, safe="", errors="surrogatepass")))
     assert answer.status_code in (404, 422)
+    is_problem(answer, answer.status_code)
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    max_leaves=10,
+)
+SUBMISSIONS = st.fixed_dictionaries(
+    {"model": st.fixed_dictionaries({"blob": st.sampled_from([UNKNOWN["sha256"], "x"]) | JSON_VALUES})},
+    optional=dict.fromkeys(sorted({*SubmitRequest.model_fields, "hub"} - {"model"}), JSON_VALUES),
+)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(SUBMISSIONS | JSON_VALUES)
+def test_no_json_is_too_much(client: TestClient, body: Any) -> None:
+    text = json.dumps(body)
+    answer = client.post("/v1/scans", content=text, headers={"Content-Type": "application/json"})
+    assert 400 <= answer.status_code < 500, text
     is_problem(answer, answer.status_code)
 
 

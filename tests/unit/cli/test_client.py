@@ -1,0 +1,133 @@
+"""The HTTP client: sends what is missing, believes nothing it has not verified, waits for a server that restarts."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from api import client as module
+from api.client import Client, ServerError
+from core.config import Preprocess, ScanConfig
+from core.domain import Preset
+from core.errors import IntegrityError, UnavailableError, UnsupportedError
+from tests.support.http import LiveServer, sha256
+
+Reply = tuple[int, bytes]
+
+
+@contextmanager
+def server_that(answers: Callable[[str, str], Reply]) -> Iterator[str]:
+    """A server that answers (method, path) as told; yields its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def _answer(self) -> None:
+            status, body = answers(self.command, self.path)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_GET = do_HEAD = do_POST = do_PUT = _answer
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_what_is_there_is_not_sent_again(live: LiveServer, tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    path.write_bytes(b"client upload" * 100_000)
+    sent: list[int] = []
+    with Client(live.address, live.harness.key) as client:
+        assert client.upload(path, lambda done, total: sent.append(total - done)) == sha256(path.read_bytes())
+        assert sent[-1] == 0
+        sent.clear()
+        client.upload(path, lambda done, total: sent.append(done))
+    assert sent == []
+
+
+def test_all_options_reach_the_server(live: LiveServer, tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    path.write_bytes(b"client options")
+    config = ScanConfig.for_preset(
+        Preset.FAST, seed=9, architecture="resnet20", preprocess=Preprocess((0.5,), (0.25,), (8, 8))
+    )
+    with Client(live.address, live.harness.key) as client:
+        scan = client.submit(client.upload(path), "model", None, config)
+    assert ScanConfig.from_json(scan["config"]) == config
+
+
+def test_problems_become_exceptions(live: LiveServer) -> None:
+    with Client(live.address, live.harness.key) as client:
+        with pytest.raises(ServerError, match="scan_not_found") as caught:
+            client.scan("scan_unknown")
+        assert caught.value.status == 404
+        with pytest.raises(ServerError, match="blob_not_found"):
+            client.submit("0" * 64, "m", None, ScanConfig())
+    with Client(live.address) as client, pytest.raises(ServerError, match="key_required"):
+        client.scans()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (422, "unsupported_kind", UnsupportedError),
+        (503, "database_unavailable", UnavailableError),
+        (500, "x", ServerError),
+    ],
+)
+def test_kinds_of_problems(status: int, code: str, kind: type[Exception]) -> None:
+    body = json.dumps({"code": code, "detail": "d"}).encode()
+    with server_that(lambda *_: (status, body)) as address, Client(address) as client, pytest.raises(kind):
+        client.scan("scan_x")
+
+
+def test_other_bytes_are_not_kept(tmp_path: Path) -> None:
+    target = tmp_path / "weights"
+    target.write_bytes(b"old")
+    with server_that(lambda *_: (200, b"tampered")) as address, Client(address) as client:
+        with pytest.raises(IntegrityError):
+            client.download(sha256(b"genuine"), target)
+        assert target.read_bytes() == b"old"
+        client.download(sha256(b"tampered"), target)
+    assert target.read_bytes() == b"tampered"
+    assert [path.name for path in tmp_path.iterdir()] == ["weights"]
+
+
+def test_waiting_outlives_a_restart_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "POLL_S", 0.01)
+    asked: list[str] = []
+
+    def answers(_: str, path: str) -> Reply:
+        asked.append(path)
+        if len(asked) in (2, 3):
+            return 503, b""
+        state = "succeeded" if len(asked) > 4 else "running"
+        return 200, json.dumps({"state": state}).encode()
+
+    with server_that(answers) as address, Client(address) as client:
+        assert client.wait("scan_x")["state"] == "succeeded"
+        assert len(asked) == 5
+    monkeypatch.setattr(module, "AWAY_S", 0.05)
+    with Client(address) as client, pytest.raises(UnavailableError):
+        client.wait("scan_x")
+
+
+def test_html_is_no_answer() -> None:
+    with server_that(lambda *_: (200, b"<html>")) as address, Client(address) as client:
+        with pytest.raises(ServerError, match="invalid_answer"):
+            client.scan("scan_x")
+        with pytest.raises(ServerError, match="invalid_answer"):
+            client.healthy()
