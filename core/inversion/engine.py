@@ -146,7 +146,7 @@ def _images(model: SuspectModel, part: ReferenceSet) -> Images:
 
 def _planned(classes: int, config: InversionConfig) -> float:
     """Images the run will process, for progress only."""
-    half = config.screen_steps // 2
+    half = max(1, config.screen_steps // 2)
     images = 0.0
     for family in TARGETED:
         restarts, survivors = (1, 1) if family in MINOR else (config.restarts, min(config.survivors, classes))
@@ -159,7 +159,7 @@ def _targeted(run: _Run, family: str) -> None:
     """Screen all targets in every restart, continue the more probable, refine and measure the best."""
     config = run.config
     size = devices.bank_size(run.fit_on.pixels.device)
-    half = config.screen_steps // 2
+    half = max(1, config.screen_steps // 2)
     restarts, survivors = (1, 1) if family in MINOR else (config.restarts, config.survivors)
     best: dict[int, _Candidate] = {}
     for restart in range(restarts):
@@ -206,8 +206,14 @@ def _refine(run: _Run, candidate: _Candidate, family: str) -> float:
     # Screening lowers the weight of the prior until the trigger works; refinement starts where it shrinks again.
     bank.prior_weight.fill_(REFINE_WEIGHT)
     if bank.targets[0] is not None or float(flips(run.model, bank, run.held_out).rate) >= PROMISING:
+        before = bank.select([0])
         run.fit(bank, config.refine_steps, config.batch_size)
-    energy, rate, half = _measure(run, bank)
+        energy, rate, half = _measure(run, bank)
+        earlier = _measure(run, before)
+        if earlier[0] < energy:
+            bank, (energy, rate, half) = before, earlier
+    else:
+        energy, rate, half = _measure(run, bank)
     run.found.append(
         _Found(
             bank,

@@ -1,0 +1,157 @@
+"""The engine on tiny trained models: what is planted is found, what is not planted is not."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from core.config import InversionConfig
+from core.context import RunContext
+from core.detection.detector import detect
+from core.domain import Verdict
+from core.errors import CanceledError
+from core.inversion.engine import invert
+from core.inversion.measure import flips
+from core.inversion.particles import Bank, Images
+from core.inversion.result import InversionResult
+from core.triggers.patch import PatchOperator
+from tests.support.planted import CLASSES, TARGET, Planted, planted, stamp
+
+QUICK = InversionConfig(restarts=1, screen_batch=32, batch_size=32, screen_steps=32, refine_steps=24, survivors=2)
+
+
+@pytest.fixture(scope="module")
+def backdoored() -> Planted:
+    return planted(True)
+
+
+@pytest.fixture(scope="module")
+def clean() -> Planted:
+    return planted(False)
+
+
+@pytest.fixture(scope="module")
+def found(backdoored: Planted) -> InversionResult:
+    return invert(backdoored.model, backdoored.reference, QUICK, seed=0, ctx=RunContext())
+
+
+@pytest.fixture(scope="module")
+def found_on_clean(clean: Planted) -> InversionResult:
+    return invert(clean.model, clean.reference, QUICK, seed=0, ctx=RunContext())
+
+
+def test_the_models_are_what_the_tests_take_them_for(backdoored: Planted, clean: Planted) -> None:
+    assert backdoored.accuracy > 0.9
+    assert backdoored.attack_success > 0.9
+    assert clean.accuracy > 0.9
+    assert clean.attack_success < 0.3
+
+
+def test_the_planted_trigger_is_recovered_with_its_target(found: InversionResult) -> None:
+    first = found.triggers[0]
+    assert first.target == TARGET
+    assert first.flip_rate >= 0.8
+    runner_up = min(item.energy for item in found.evidence if item.target not in (TARGET, None))
+    assert first.energy < 0.6 * runner_up
+
+
+def test_the_inverted_trigger_works_on_images_never_seen(backdoored: Planted, found: InversionResult) -> None:
+    trigger = found.triggers[0]
+    pixels = backdoored.reference.pixels
+    answers = backdoored.model.target_log_posterior(trigger.operator.apply(pixels)).argmax(-1)
+    assert float((answers == TARGET).float().mean()) > 0.8
+    assert not trigger.operator.energy().requires_grad
+
+
+def test_verdicts_name_the_backdoor_and_leave_the_clean_model_alone(
+    backdoored: Planted, clean: Planted, found: InversionResult, found_on_clean: InversionResult
+) -> None:
+    guilty = detect(backdoored.model, found, backdoored.reference)
+    innocent = detect(clean.model, found_on_clean, clean.reference)
+    assert guilty.verdict is Verdict.BACKDOORED
+    assert guilty.targets[0].target == TARGET
+    assert innocent.verdict is not Verdict.BACKDOORED
+    assert innocent.score < guilty.score
+
+
+def test_same_seed_same_figures(backdoored: Planted) -> None:
+    short = replace(QUICK, screen_steps=4, refine_steps=4)
+    first, second, other = (
+        invert(backdoored.model, backdoored.reference, short, seed=seed, ctx=RunContext()) for seed in (5, 5, 6)
+    )
+    assert first.evidence == second.evidence
+    assert first.bound_history == second.bound_history
+    assert first.evidence != other.evidence
+
+
+def test_the_bound_does_not_fall(found: InversionResult, found_on_clean: InversionResult) -> None:
+    for result in (found, found_on_clean):
+        history = torch.tensor(result.bound_history)
+        assert len(history) > 1
+        assert bool((history.diff() >= 0).all())
+
+
+def test_weights_and_transitions_normalise(found: InversionResult) -> None:
+    assert sum(trigger.weight for trigger in found.triggers) == pytest.approx(1.0)
+    assert [t.energy for t in found.triggers] == sorted(t.energy for t in found.triggers)
+    for trigger in found.triggers:
+        assert trigger.transition.shape == (CLASSES, CLASSES)
+        assert float(trigger.transition.diagonal().abs().max()) == 0.0
+        rows = trigger.transition.sum(-1)
+        expected = torch.ones(CLASSES)
+        if trigger.target is not None:
+            expected[trigger.target] = 0.0
+        assert torch.allclose(rows, expected, atol=1e-4)
+
+
+def test_every_target_is_looked_at(found: InversionResult) -> None:
+    for energies in found.energy_by_target.values():
+        assert energies.shape == (CLASSES,)
+        assert int(energies.argmin()) in range(CLASSES)
+
+
+def test_the_suspect_is_left_as_it_was(backdoored: Planted, found: InversionResult) -> None:
+    assert all(parameter.requires_grad for parameter in backdoored.model.module.parameters())
+    assert all(parameter.grad is None for parameter in backdoored.model.module.parameters())
+    assert all(parameter.is_contiguous() for parameter in backdoored.model.module.parameters())
+
+
+def test_a_stop_is_obeyed_at_the_next_step(backdoored: Planted) -> None:
+    asked = 0
+
+    def should_stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 3
+
+    with pytest.raises(CanceledError):
+        invert(backdoored.model, backdoored.reference, QUICK, seed=0, ctx=RunContext(should_stop=should_stop))
+    assert asked == 4
+    assert all(parameter.requires_grad for parameter in backdoored.model.module.parameters())
+
+
+def test_progress_rises_to_one(backdoored: Planted) -> None:
+    events: list[float] = []
+
+    def emit(event: object) -> None:
+        assert isinstance(event, dict)
+        events.append(event["fraction"])
+
+    short = replace(QUICK, screen_steps=4, refine_steps=4)
+    invert(backdoored.model, backdoored.reference, short, seed=0, ctx=RunContext(emit=emit))
+    assert events == sorted(events)
+    assert events[-1] == 1.0
+    assert len(events) > 20
+
+
+def test_flips_are_counted_where_there_is_somewhere_to_go(backdoored: Planted) -> None:
+    pixels, labels = backdoored.reference.pixels, backdoored.reference.labels
+    operator = PatchOperator(1, backdoored.model.input_shape)
+    with torch.no_grad():
+        operator.mask_logit.fill_(-20.0)
+        operator.mask_logit[..., -4:-1, -4:-1] = 20.0
+        operator.pattern_logit.copy_((stamp(torch.zeros(1, *backdoored.model.input_shape)) - 0.5) * 40)
+    bank = Bank.create(operator, [TARGET], CLASSES)
+    counted = flips(backdoored.model, bank, Images(pixels, labels))
+    assert int(counted.counted.sum()) == int((labels != TARGET).sum())
+    assert float(counted.rate) == pytest.approx(backdoored.attack_success, abs=0.02)
