@@ -12,12 +12,15 @@ from safetensors import SafetensorError, safe_open
 from core.errors import AssayError, InvalidInputError, UnsafeError, UnsupportedError
 from core.models.detect import TORCH_LEGACY_MAGIC, Container, detect
 from core.models.pickles import check_globals
+from core.models.tensor_checks import MAX_TENSORS
 
 _AGAIN = "Compare the file's digest with the one at its source and upload it again."
 _SAVE_WEIGHTS = "Save the weights alone: torch.save(model.state_dict(), 'model.pth'), or safetensors."
 _MAX_MEMBERS = 50_000
 _MAX_PICKLE_BYTES = 64 << 20
 _MAX_HEADER_BYTES = 8 << 20
+#: The end record of a zip archive, and how far from the end of the file it can begin.
+_END_MAGIC, _END_RECORD_BYTES, _END_BYTES = b"PK\x05\x06", 22, 22 + 65_535
 _LEGACY_PICKLES = 5  # magic number, protocol, system information, the object, storage keys
 
 
@@ -44,6 +47,8 @@ def read_checkpoint(path: Path, filename: str) -> RawCheckpoint:
     Raises:
         InvalidInputError, UnsupportedError, UnsafeError: with the reason; nothing else.
     """
+    if not path.is_file():
+        raise InvalidInputError("invalid_checkpoint", "There is no such file.", "Name a checkpoint file.")
     try:
         container = detect(path, filename)
         size = path.stat().st_size
@@ -71,6 +76,8 @@ def _read_safetensors(path: Path, size: int) -> tuple[dict[str, torch.Tensor], d
                 "invalid_checkpoint", "The safetensors header is longer than the file allows.", _AGAIN
             )
         header = json.loads(file.read(length))
+    if len(header) > MAX_TENSORS + 1:
+        raise UnsupportedError("unsupported_checkpoint_size", f"{len(header)} tensors; at most {MAX_TENSORS}.")
     for key, entry in header.items():
         if key != "__metadata__" and isinstance(entry, dict) and not _is_known_dtype(entry.get("dtype")):
             raise UnsupportedError(
@@ -91,6 +98,7 @@ def _is_known_dtype(name: object) -> bool:
 
 
 def _read_torch_zip(path: Path) -> Any:
+    _check_end(path)
     try:
         with zipfile.ZipFile(path) as archive, archive.open(_check_archive(archive)) as stream:
             check_globals(stream, 1)
@@ -100,6 +108,17 @@ def _read_torch_zip(path: Path) -> Any:
         with path.open("rb") as file:
             return torch.load(file, weights_only=True, map_location="cpu")
     return torch.load(str(path), weights_only=True, map_location="cpu", mmap=True)
+
+
+def _check_end(path: Path) -> None:
+    """Refuses data or a comment behind the archive: two readers might see two archives."""
+    with path.open("rb") as file:
+        file.seek(-min(_END_BYTES, path.stat().st_size), 2)
+        end = file.read()
+    if _END_MAGIC not in end:
+        raise InvalidInputError("invalid_checkpoint", "The zip archive has no end: it is truncated.", _AGAIN)
+    if not end[-_END_RECORD_BYTES:].startswith(_END_MAGIC):
+        raise UnsafeError("unsafe_archive", "There is something behind the end of the zip archive.", _SAVE_WEIGHTS)
 
 
 def _check_archive(archive: zipfile.ZipFile) -> str:

@@ -17,6 +17,7 @@ from core.errors import InvalidInputError, UnsupportedError
 from core.models import plain
 from core.models.detect import Container
 from core.models.formats import RawCheckpoint
+from core.models.tensor_checks import MAX_TENSORS
 
 #: What people call the weights inside a checkpoint, in the order of preference.
 WRAPPERS = (
@@ -156,8 +157,10 @@ def _step_inwards(content: Any, path: list[str]) -> str:
         )
     if not content:
         raise InvalidInputError("invalid_checkpoint_empty", f"The dictionary in {where} is empty.", _SAVE_WEIGHTS)
-    if len(path) >= _MAX_NESTING:
-        raise UnsupportedError("unsupported_checkpoint_layout", "The weights are nested too deep.", _SAVE_WEIGHTS)
+    if len(path) >= _MAX_NESTING or len(content) > MAX_TENSORS:
+        raise UnsupportedError(
+            "unsupported_checkpoint_layout", "The weights are nested too deep, or among too much else.", _SAVE_WEIGHTS
+        )
     models = [key for key, value in content.items() if isinstance(key, str) and _looks_like_weights(key, value)]
     if len(models) > 1:
         raise UnsupportedError(

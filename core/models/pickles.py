@@ -8,7 +8,7 @@ from typing import IO
 from core.errors import InvalidInputError, UnsafeError, UnsupportedError
 
 #: More opcodes than any real state dict needs.
-_MAX_OPCODES = 5_000_000
+_MAX_OPCODES = 1_500_000
 
 _ALLOWED = frozenset(
     {
@@ -97,7 +97,9 @@ def _globals(stream: IO[bytes], pickles: int) -> set[str]:
         for opcode, argument, _position in pickletools.genops(stream):
             count += 1
             if count > _MAX_OPCODES:
-                raise ValueError("too many opcodes")
+                raise UnsupportedError(
+                    "unsupported_checkpoint_size", "The checkpoint holds too many objects besides its weights.", _PLAIN
+                )
             match opcode.name:
                 case "GLOBAL" | "INST":
                     names.add(str(argument).replace(" ", ".", 1))

@@ -138,6 +138,26 @@ def test_foreign_files(case: str, tmp_path: Path) -> None:
     assert str(tmp_path) not in caught.value.detail
 
 
+def test_nothing_may_follow_the_archive(tmp_path: Path) -> None:
+    path = save(tiny_network().state_dict(), tmp_path / "upload", "torch-zip")
+    path.write_bytes(path.read_bytes() + b"PK\x03\x04 and more")
+    with pytest.raises(UnsafeError, match="behind the end"):
+        read_checkpoint(path, "m.pth")
+
+
+def test_a_million_objects_are_refused_soon(tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(2), "log": list(range(1_600_000))}, tmp_path / "m.pth")
+    with pytest.raises(UnsupportedError) as caught:
+        read_checkpoint(tmp_path / "m.pth", "m.pth")
+    assert caught.value.code == "unsupported_checkpoint_size"
+
+
+def test_no_file(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "absent.pth"):
+        with pytest.raises(InvalidInputError, match="no such file"):
+            read_checkpoint(path, "m.pth")
+
+
 def test_a_real_torchscript_file(tmp_path: Path) -> None:
     torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)).save(str(tmp_path / "m.pt"))
     with pytest.raises(UnsupportedError) as caught:
