@@ -105,10 +105,8 @@ def fix(arguments: argparse.Namespace) -> None:
     thresholds = {}
     for name in STATISTICS:
         values = [row["statistics"][name] for row in clean if row["statistics"][name] is not None]
-        if STATISTICS.get(name).direction == "below":
-            threshold = SAFETY * min(values)
-        else:
-            threshold = max(values) / SAFETY
+        below = STATISTICS.get(name).direction == "below"
+        threshold = SAFETY * min(values) if below else max(values) / SAFETY
         if math.isfinite(threshold):
             thresholds[name] = round(threshold, 4)
     calibration = {
@@ -122,7 +120,7 @@ def fix(arguments: argparse.Namespace) -> None:
             f"({', '.join(sorted({row['name'] for row in clean}))}); backdoored validation models: "
             f"{', '.join(sorted({row['name'] for row in guilty}))}. Preset standard, "
             f"scan seeds {', '.join(sorted({str(row['scan_seed']) for row in rows}))}. "
-            "Small networks on Fashion-MNIST and CIFAR-10 only: on other kinds of model the false-alarm rate is unknown."
+            "Small networks on Fashion-MNIST and CIFAR-10 only: for other kinds the false-alarm rate is unknown."
         ),
     }
     CALIBRATION.write_text(json.dumps(calibration, indent=2) + "\n")

@@ -57,19 +57,19 @@ def fast_inference(module: nn.Module, device: torch.device) -> Iterator[None]:
     """
     weights = [parameter for parameter in module.parameters() if parameter.dim() == 4]
     before = all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module.to(memory_format=torch.channels_last)
     try:
         with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
             yield
     finally:
         if not before:
-            module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            module.to(memory_format=torch.contiguous_format)
 
 
 def has_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 is faster than float32 there."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return _cpu_has_bfloat16()
 
 
