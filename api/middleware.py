@@ -61,7 +61,10 @@ class RequestMiddleware:
         finally:
             wall_ms = round((time.monotonic() - began) * 1000)
             path = ascii(scope["path"])
-            log.info("%s %s %s %d ms %s", scope["method"], status, path, wall_ms, request_id)
+            # Clients that wait for a scan ask every second: what goes well and changes nothing is not worth a line.
+            quiet = scope["method"] in ("GET", "HEAD") and 200 <= status < 400
+            level = logging.DEBUG if quiet else logging.INFO
+            log.log(level, "%s %s %s %d ms %s", scope["method"], status, path, wall_ms, request_id)
 
 
 def _request_id(scope: Scope) -> str:

@@ -1,9 +1,9 @@
 """`assay serve`: the API, with the worker embedded when there is no broker."""
 
 import logging
+import logging.config
 import signal
 import socket
-import sys
 from types import FrameType
 from typing import Any
 
@@ -15,13 +15,21 @@ from core.errors import AssayError
 
 STOP_S = 10  # what open connections are given when the server stops
 
+_LOGGING: dict[str, Any] = {  # each API process configures itself with it
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"level": "INFO", "handlers": ["stderr"]},
+    "loggers": {name: {"level": "WARNING"} for name in ("celery", "kombu", "alembic", "uvicorn.error")},
+}
 _OPTIONS: dict[str, Any] = {
     "http": "httptools",
     "access_log": False,
     "timeout_graceful_shutdown": STOP_S,
     "server_header": False,
     "proxy_headers": False,
-    "log_config": None,
+    "log_config": _LOGGING,
 }
 
 
@@ -35,11 +43,11 @@ class _Server(uvicorn.Server):
 
 def run(host: str, port: int, workers: int) -> int:
     """Serve until SIGTERM or SIGINT."""
-    _configure_logging()
     settings = load_settings()
     if workers > 1 and settings.is_embedded:
         err().print("More than one API process needs a broker: set ASSAY_BROKER_URL, or use --workers 1.", style="red")
         return ExitCode.USAGE
+    logging.config.dictConfig(_LOGGING)
     try:  # the lifespan does this again, but would bury what is wrong in a traceback
         prepare_database(settings, host).dispose()
     except AssayError as error:
@@ -77,9 +85,3 @@ def _bind(host: str, port: int) -> socket.socket:
         bound.close()
         raise
     return bound
-
-
-def _configure_logging() -> None:
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for name in ("celery", "kombu", "alembic", "uvicorn.error"):
-        logging.getLogger(name).setLevel(logging.WARNING)
