@@ -1,8 +1,8 @@
 """Request bodies on their way to the disk: bounded memory, and network, hash and disk at work at the same time.
 
-The event loop gathers the body into blocks; a worker thread hashes and writes one block while the next
-is being received, and a second one asks the kernel to start writing out what is already there, so that
-the final fsync finds little left to do.
+The event loop gathers the body into blocks; a worker thread hashes and writes one block while the next is being
+received. At most three blocks of a request are in memory, however large it is and however slow the disk: a body that
+nobody takes stops being read from the network.
 """
 
 import asyncio

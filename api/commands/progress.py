@@ -1,6 +1,7 @@
 """The progress bar of `assay scan`, on standard error."""
 
 from collections.abc import Callable, Mapping
+from threading import Event
 from types import TracebackType
 from typing import Any, Self
 
@@ -8,6 +9,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from api.commands.common import err
 from core.domain import PurifyMode
+from core.errors import CanceledError
 from worker.progress import ProgressTracker
 
 
@@ -53,10 +55,12 @@ class ScanProgress:
         """A scan as the API shows it."""
         self._show(scan["stage"] or scan["state"], scan["progress"])
 
-    def uploading(self, what: str) -> Callable[[int, int], None]:
-        """A callback (sent, total) for the upload of `what`."""
+    def uploading(self, what: str, stop: Event) -> Callable[[int, int], None]:
+        """A callback (sent, total) for the upload of `what`; it raises CanceledError once `stop` is set."""
 
         def on_bytes(sent: int, total: int) -> None:
+            if stop.is_set():
+                raise CanceledError
             self._show(f"uploading {what}", sent / max(total, 1))
 
         return on_bytes

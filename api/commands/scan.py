@@ -111,10 +111,10 @@ def _on_server(
     stop: Event,
 ) -> Outcome:
     with client(request.server) as server:
-        digest = server.upload(request.model, progress.uploading("model"))
+        digest = server.upload(request.model, progress.uploading("model", stop))
         reference_digest = None
         if reference is not None:
-            reference_digest = server.upload(reference, progress.uploading("reference set"))
+            reference_digest = server.upload(reference, progress.uploading("reference set", stop))
         scan = server.submit(digest, request.model.name, reference_digest, config, force=request.options.force)
         scan = server.wait(scan["id"], progress.on_scan, stop.is_set)
         if scan["state"] == JobState.CANCELED:

@@ -4,8 +4,9 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -123,6 +124,24 @@ def test_interrupting_cancels_the_scan_on_the_server(remote: Cli, live: LiveServ
     assert signal.getsignal(signal.SIGINT) is before
     page = live.harness.services.jobs.list("org_default", ScanFilter(model_sha256=sha256(b"cli interrupt")))
     assert [scan.state for scan in page.items] == ["canceled"]
+
+
+def test_interrupting_an_upload(remote: Cli, live: LiveServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from api import client
+
+    model = tmp_path / "net.pth"
+    model.write_bytes(b"cli upload" * 100_000)
+    real = client._read
+
+    def interrupted(*arguments: Any) -> Iterator[bytes]:
+        blocks = real(*arguments)
+        yield next(blocks)
+        os.kill(os.getpid(), signal.SIGINT)
+        yield from blocks
+
+    monkeypatch.setattr(client, "_read", interrupted)
+    assert remote("scan", model).code == 5
+    assert not live.harness.services.store.exists(sha256(model.read_bytes()))
 
 
 def test_here_and_on_a_server_the_reference_set_is_the_same(
