@@ -10,7 +10,7 @@ from core.detection.calibration import Calibration
 from core.detection.statistics import STATISTICS
 from core.domain import Preset, Verdict
 from core.inversion.measure import answers
-from core.inversion.result import InversionResult
+from core.inversion.result import InversionResult, InvertedTrigger
 from core.models.protocol import SuspectModel
 from core.report.schema import Detection, Statistic, TargetFinding, ThresholdProvenance
 
@@ -22,6 +22,8 @@ MIN_SKILL = 0.3
 THRESHOLD = 1.0
 #: How much wider the band too close to call is at preset fast.
 FAST_BAND = 2.0
+#: Which statistic a component's energy belongs to, by the operator it ended as.
+_ENERGY_OF = {"patch": "tile_energy", "tiled": "tile_energy", "additive": "additive_energy", "warp": "warp_energy"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def detect(
             note=calibration.note,
         ),
         statistics=scored.statistics,
-        targets=_targets(inversion, reference, verdict),
+        targets=_targets(inversion, reference, verdict, calibration),
         coverage=list(inversion.coverage),
         reasons=reasons,
     )
@@ -133,15 +135,30 @@ def _decide(scored: _Scored, doubts: list[str], calibration: Calibration, preset
     return Verdict.CLEAN, ["No statistic is near its threshold."]
 
 
-def _targets(inversion: InversionResult, reference: ReferenceSet, verdict: Verdict) -> list[TargetFinding]:
-    """The targets that the surviving components point to; none for a clean model."""
+def _suspicion(trigger: InvertedTrigger, calibration: Calibration) -> float:
+    """Margin of one component's own energy."""
+    statistic = "source_energy" if trigger.target is None else _ENERGY_OF[trigger.operator.name]
+    threshold = calibration.thresholds.get(statistic)
+    return 0.0 if threshold is None else margin(trigger.energy, threshold, "below")
+
+
+def _targets(
+    inversion: InversionResult, reference: ReferenceSet, verdict: Verdict, calibration: Calibration
+) -> list[TargetFinding]:
+    """What the surviving components point to: every target that is suspicious by itself, at least the first.
+
+    None for a clean model.
+    """
     if verdict is Verdict.CLEAN:
         return []
     names = reference.class_names
     found: list[TargetFinding] = []
-    for trigger in inversion.triggers:
+    ranked = sorted(inversion.triggers, key=lambda trigger: -_suspicion(trigger, calibration))
+    for trigger in ranked:
         if any(item.target == trigger.target for item in found):
             continue
+        if found and _suspicion(trigger, calibration) < THRESHOLD:
+            break
         label = names[trigger.target] if trigger.target is not None and trigger.target < len(names) else None
         found.append(
             TargetFinding(

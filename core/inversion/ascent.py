@@ -43,7 +43,7 @@ def ascend(model: SuspectModel, bank: Bank, images: Images, steps: int) -> list[
     operator = bank.operator
     parameters = list(operator.parameters())
     current, responsibility, weight = _evaluate(model, bank, images)
-    history = [float(current)]
+    history = [current.detach().item()]
     size = _FIRST_STEP * operator.learning_rate
     for _ in range(steps):
         gradients = torch.autograd.grad(current.sum(), parameters)
@@ -53,7 +53,7 @@ def ascend(model: SuspectModel, bank: Bank, images: Images, steps: int) -> list[
                 for parameter, origin, gradient in zip(parameters, start, gradients, strict=True):
                     parameter.copy_(origin + size * gradient / gradient.abs().mean().clamp(min=1e-12).mul(3.0))
             moved, next_responsibility, next_weight = _evaluate(model, bank, images)
-            if float(moved) >= history[-1]:
+            if moved.detach().item() >= history[-1]:
                 break
             size *= _SHRINK
         else:
@@ -62,10 +62,10 @@ def ascend(model: SuspectModel, bank: Bank, images: Images, steps: int) -> list[
                     parameter.copy_(origin)
             break
         current, responsibility, weight = moved, next_responsibility, next_weight
-        history.append(float(current))
+        history.append(current.detach().item())
         if bank.targets[0] is None:
             current, responsibility, weight = _try_transition(model, bank, images, current, responsibility, weight)
-            history[-1] = float(current)
+            history[-1] = current.detach().item()
     return history
 
 
@@ -75,7 +75,7 @@ def _try_transition(
     earlier = bank.transition
     bank.transition = m_step_transition(accumulate(images.sources[None], responsibility, weight))
     moved, next_responsibility, next_weight = _evaluate(model, bank, images)
-    if float(moved) >= float(current):
+    if moved.detach().item() >= current.detach().item():
         return moved, next_responsibility, next_weight
     bank.transition = earlier
     return current, responsibility, weight

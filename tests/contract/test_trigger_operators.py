@@ -60,8 +60,8 @@ class TestOperator:
         before = operator.energy().detach()
         operator.scale.mul_(2.0)
         assert before.shape == ()
-        assert float(before) > 0
-        assert float(operator.energy()) == pytest.approx(2 * float(before), rel=1e-5)
+        assert before.item() > 0
+        assert operator.energy().item() == pytest.approx(2 * before.item(), rel=1e-5)
 
     def test_a_bank_is_its_particles(self, name: str) -> None:
         bank = make(name, particles=3)

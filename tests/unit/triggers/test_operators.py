@@ -18,9 +18,9 @@ def test_energies_do_not_depend_on_resolution() -> None:
             patch.mask_logit.fill_(-20.0)
             patch.mask_logit[:, :, : side // 4, : side // 4] = 20.0  # a sixteenth of the area
             warp.field.fill_(0.125)  # half sides: both axes move by 1/16 of the side
-        assert float(additive.energy()) == pytest.approx(2.0, rel=1e-4)
-        assert float(patch.energy()) == pytest.approx(1 / 16 / UNIT_AREA, rel=1e-3)
-        assert float(warp.energy()) == pytest.approx(2 * 2**0.5, rel=1e-3)
+        assert additive.energy().item() == pytest.approx(2.0, rel=1e-4)
+        assert patch.energy().item() == pytest.approx(1 / 16 / UNIT_AREA, rel=1e-3)
+        assert warp.energy().item() == pytest.approx(2 * 2**0.5, rel=1e-3)
 
 
 def test_a_tile_and_its_patch_change_images_alike() -> None:

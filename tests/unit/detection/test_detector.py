@@ -1,0 +1,121 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from core.data.reference import ReferenceSet
+from core.detection.calibration import Calibration
+from core.detection.detector import MIN_IMAGES, THRESHOLD, detect, margin
+from core.detection.statistics import STATISTICS
+from core.domain import Preset, Verdict
+from core.inversion.result import Evidence, InversionResult, InvertedTrigger
+from core.triggers.patch import PatchOperator
+from tests.support.planted import Planted, planted
+
+CALIBRATION = Calibration("test", {"tile_energy": 0.5, "window_flip": 0.6}, 0.1, 3, 4, "made up")
+
+
+@pytest.fixture(scope="module")
+def suspect() -> Planted:
+    return planted(False)
+
+
+def evidence(energy: float, target: int | None = 1, **changes: float) -> Evidence:
+    values = {"flip_rate": 0.86, "half_energy": energy / 2, "information": 0.0, "window_flip": 0.1} | changes
+    return Evidence("tiled", target, energy, restart=0, **values)
+
+
+def result(*items: Evidence) -> InversionResult:
+    triggers = tuple(
+        InvertedTrigger(PatchOperator(1, (1, 16, 16)), i.target, torch.zeros(5, 5), i.energy, i.flip_rate, 1.0)
+        for i in sorted(items, key=lambda item: item.energy)
+    )
+    return InversionResult(triggers, {"tiled": torch.ones(5)}, (), 100, ("all targets",), items)
+
+
+def verdict(suspect: Planted, *items: Evidence, **options: object) -> Verdict:
+    settings = {"calibration": CALIBRATION, **options}
+    return detect(suspect.model, result(*items), suspect.reference, **settings).verdict  # type: ignore[arg-type]
+
+
+def test_a_cheap_trigger_convicts_and_is_named(suspect: Planted) -> None:
+    names = ("bar", "column", "diagonal", "disc", "ring")
+    reference = replace(suspect.reference, class_names=names)
+    detection = detect(suspect.model, result(evidence(0.2), evidence(1.4, 3)), reference, calibration=CALIBRATION)
+    assert detection.verdict is Verdict.BACKDOORED
+    assert detection.score == pytest.approx(2.5)
+    assert detection.threshold == THRESHOLD
+    first = detection.targets[0]
+    assert (first.target, first.label, first.flip_rate) == (1, "column", 0.86)
+    assert [s.name for s in detection.statistics if s.suspicious] == ["tile_energy"]
+    assert detection.provenance.clean_models == 3
+    assert detection.provenance.calibration == "test"
+
+
+def test_a_source_dependent_target_has_no_number(suspect: Planted) -> None:
+    detection = detect(suspect.model, result(evidence(0.2, None, window_flip=0.9)), suspect.reference)
+    assert detection.targets[0].target is None
+    assert detection.targets[0].label is None
+
+
+def test_nothing_near_a_threshold_is_clean(suspect: Planted) -> None:
+    assert verdict(suspect, evidence(1.2)) is Verdict.CLEAN
+
+
+def test_one_statistic_is_enough(suspect: Planted) -> None:
+    assert verdict(suspect, evidence(1.2, window_flip=0.9)) is Verdict.BACKDOORED
+
+
+def test_too_close_to_call(suspect: Planted) -> None:
+    assert verdict(suspect, evidence(0.53)) is Verdict.INCONCLUSIVE
+    assert verdict(suspect, evidence(0.60)) is Verdict.CLEAN
+    assert verdict(suspect, evidence(0.60), preset=Preset.FAST) is Verdict.INCONCLUSIVE
+
+
+def test_without_a_reference_set_nothing_is_clean(suspect: Planted) -> None:
+    assert verdict(suspect, evidence(1.2), synthetic=True) is Verdict.INCONCLUSIVE
+    assert verdict(suspect, evidence(0.2), synthetic=True) is Verdict.BACKDOORED
+
+
+def test_few_images_clear_nobody(suspect: Planted) -> None:
+    few = suspect.reference.subset(torch.arange(MIN_IMAGES - 1))
+    detection = detect(suspect.model, result(evidence(1.2)), few, calibration=CALIBRATION)
+    assert detection.verdict is Verdict.INCONCLUSIVE
+    assert str(MIN_IMAGES) in detection.reasons[0]
+
+
+def test_few_classes_clear_nobody(suspect: Planted) -> None:
+    one = suspect.reference.subset((suspect.reference.labels == 0).nonzero().flatten().repeat(2))
+    assert detect(suspect.model, result(evidence(1.2)), one, calibration=CALIBRATION).verdict is Verdict.INCONCLUSIVE
+
+
+def test_labels_that_do_not_fit_the_suspect_clear_nobody(suspect: Planted) -> None:
+    reference = suspect.reference
+    shuffled = ReferenceSet(reference.pixels, (reference.labels + 1) % 5, labelled=True)
+    detection = detect(suspect.model, result(evidence(1.2)), shuffled, calibration=CALIBRATION)
+    assert detection.verdict is Verdict.INCONCLUSIVE
+    unlabelled = replace(shuffled, labelled=False)  # then labels are the suspect's own answers
+    assert detect(suspect.model, result(evidence(1.2)), unlabelled, calibration=CALIBRATION).verdict is Verdict.CLEAN
+
+
+def test_margins_meet_at_one() -> None:
+    assert margin(0.5, 0.5, "below") == margin(0.6, 0.6, "above") == 1.0
+    assert margin(0.25, 0.5, "below") == 2.0
+    assert margin(float("inf"), 0.5, "below") == 0.0
+    assert margin(0.0, 0.6, "above") == 0.0
+
+
+def test_the_committed_calibration_is_complete() -> None:
+    calibration = Calibration.load()
+    assert set(calibration.thresholds) <= set(STATISTICS)
+    assert {"tile_energy", "additive_energy", "source_energy"} <= set(calibration.thresholds)
+    assert all(threshold > 0 for threshold in calibration.thresholds.values())
+    assert 0 < calibration.band < 1
+    assert calibration.clean_models >= 3
+    assert calibration.backdoored_models >= 3
+    assert calibration.note
+
+
+def test_statistics_are_absent_where_nothing_was_looked_at() -> None:
+    empty = InversionResult((), {}, (), 0)
+    assert all(STATISTICS.get(name).measure(empty) is None for name in STATISTICS)
