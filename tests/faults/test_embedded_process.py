@@ -25,7 +25,7 @@ def assert_healthy(office: Desk) -> None:
     """A control scan goes through, and nothing of any attempt is left."""
     control = office.submit()
     assert office.wait(control).state is JobState.SUCCEEDED
-    wait_until(lambda: office.left_overs() == [], 5, "left-overs gone")
+    wait_until(lambda: office.left_overs() == [], 20, "left-overs gone")
 
 
 @pytest.mark.parametrize("stage", ["loading", "inverting", "publishing"])
@@ -53,7 +53,7 @@ def test_kill_9_of_the_child_is_retried_and_finishes_once(
     start("embedded", sweep_s=1)
     office.wait_for_stage(scan, "inverting")
     os.kill(office.logged("started", scan)[0], signal.SIGKILL)
-    view = office.wait(scan, timeout_s=40)  # it backs off for some seconds first
+    view = office.wait(scan, timeout_s=60)  # it backs off for some seconds first
     assert (view.state, view.attempt) == (JobState.SUCCEEDED, 2)
     assert len(office.logged("finished", scan)) == 1
 
@@ -77,9 +77,9 @@ def test_frozen_past_the_lease_it_finds_itself_fenced(office: Desk, start: Start
     frozen.send_signal(signal.SIGSTOP)
     time.sleep(office.settings.lease_s + 0.5)
     start("embedded")
-    wait_until(lambda: office.view(scan).attempt == 2, 15, "the second attempt")
+    wait_until(lambda: office.view(scan).attempt == 2, 60, "the second attempt")
     frozen.send_signal(signal.SIGCONT)
-    view = office.wait(scan, timeout_s=20)
+    view = office.wait(scan, timeout_s=60)
     assert (view.state, view.attempt, len(view.artifacts)) == (JobState.SUCCEEDED, 2, 1)
     first, second = office.logged("started", scan)
     assert second in office.logged("finished", scan)
@@ -99,7 +99,7 @@ def test_a_locked_database_holds_up_but_does_not_hurt(office: Desk, start: Start
     with office.db.begin() as session:  # the write lock, for longer than the lease
         session.execute(text("SELECT 1"))
         time.sleep(office.settings.lease_s + 1)
-    view = office.wait(scan, timeout_s=20)
+    view = office.wait(scan, timeout_s=60)
     assert (view.state, view.error) == (JobState.SUCCEEDED, None)
     assert len(office.logged("finished", scan)) <= 2
     assert len(view.artifacts) == 1
@@ -114,4 +114,4 @@ def test_left_overs_of_a_killed_worker_are_gone_after_the_next_start(office: Des
     office.service.request_cancel(ORG, scan)
     start("embedded")
     assert office.wait(scan).state is JobState.CANCELED
-    wait_until(lambda: office.left_overs() == [], 5, "left-overs gone")
+    wait_until(lambda: office.left_overs() == [], 20, "left-overs gone")

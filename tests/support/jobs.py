@@ -20,8 +20,8 @@ _numbers = itertools.count()
 
 #: Intervals for tests: a lost worker is noticed within seconds.
 QUICK: dict[str, Any] = {
-    "lease_s": 1.5,
-    "renew_s": 0.3,
+    "lease_s": 2.5,
+    "renew_s": 0.5,
     "sweep_s": 0.3,
     "republish_s": 1.0,
     "threads": 1,
@@ -63,13 +63,13 @@ class Desk:
     def state(self, scan_id: str) -> JobState:
         return self.view(scan_id).state
 
-    def wait(self, scan_id: str, *states: JobState, timeout_s: float = 15.0) -> ScanView:
+    def wait(self, scan_id: str, *states: JobState, timeout_s: float = 60.0) -> ScanView:
         """Wait for one of `states` (any terminal one if none are given)."""
         wanted = set(states) or {state for state in JobState if state.is_terminal}
         wait_until(lambda: self.state(scan_id) in wanted, timeout_s, f"{scan_id} in {wanted}")
         return self.view(scan_id)
 
-    def wait_for_stage(self, scan_id: str, stage: str, timeout_s: float = 15.0) -> None:
+    def wait_for_stage(self, scan_id: str, stage: str, timeout_s: float = 60.0) -> None:
         """Wait until the scan reports `stage`."""
         wait_until(lambda: self.view(scan_id).stage == stage, timeout_s, f"{scan_id} in {stage}")
 

@@ -46,7 +46,7 @@ class Background(threading.Thread):
         self.answer = self.runner.run(self.scan_id)
 
     def result(self) -> object:
-        self.join(15)
+        self.join(60)
         return self.answer
 
 
