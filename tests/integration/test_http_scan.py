@@ -44,8 +44,14 @@ def clean() -> bytes:
     return (EXAMPLES / "clean.safetensors").read_bytes()
 
 
-def submit_form(http: httpx2.Client, model: bytes, reference: bytes | None, **fields: str) -> dict[str, Any]:
-    files = {"model": ("model.pth", model)}
+def submit_form(
+    http: httpx2.Client,
+    model: bytes,
+    reference: bytes | None,
+    filename: str = "model.safetensors",
+    **fields: str,
+) -> dict[str, Any]:
+    files = {"model": (filename, model)}
     if reference is not None:
         files["reference"] = ("reference.zip", reference)
     answer = http.post("/v1/scans", files=files, data={"preset": "fast", "purify": "never", **fields})
@@ -141,7 +147,7 @@ BAD_MODELS = {
 
 @pytest.mark.parametrize("name", BAD_MODELS)
 def test_what_is_no_model_fails_with_a_reason(http: httpx2.Client, name: str) -> None:
-    scan = wait(http, submit_form(http, BAD_MODELS[name], None)["id"])
+    scan = wait(http, submit_form(http, BAD_MODELS[name], None, "model.pth")["id"])
     assert (scan["state"], scan["verdict"]) == ("failed", None)
     assert scan["error"]["code"].startswith(("unsupported_", "unsafe_", "invalid_")), scan["error"]
     assert scan["error"]["detail"]
@@ -221,7 +227,7 @@ def test_a_scan_survives_the_death_of_its_server(tmp_path: Path, clean: bytes, r
 
 
 @pytest.mark.slow
-def test_the_command_line_scans_here_as_there(tmp_path: Path) -> None:
+def test_a_real_scan_on_the_command_line(tmp_path: Path) -> None:
     ran = run_process(
         "scan",
         EXAMPLES / "clean.safetensors",
