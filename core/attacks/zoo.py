@@ -35,8 +35,8 @@ def _fashion(name: str, seed: int, attack: Attack | None = None) -> Recipe:
     return Recipe(name, "fashion-mnist", _SMALL, seed, attack, epochs=4)
 
 
-def _cifar(name: str, architecture: str, seed: int, attack: Attack | None = None) -> Recipe:
-    return Recipe(name, "cifar10", architecture, seed, attack, epochs=8 if architecture == _WIDE else 10, crop=4)
+def _cifar(name: str, architecture: str, seed: int, attack: Attack | None = None, epochs: int = 10) -> Recipe:
+    return Recipe(name, "cifar10", architecture, seed, attack, epochs=epochs, crop=4)
 
 
 def _patch(seed: int, target: int | None, ratio: float = 0.05) -> Attack:
@@ -71,15 +71,15 @@ FASHION_VALIDATION: tuple[Recipe, ...] = (
 )
 
 CIFAR_VALIDATION: tuple[Recipe, ...] = (
-    _cifar("cifar-wrn-clean-s201", _WIDE, 201),
-    _cifar("cifar-wrn-grid-s202", _WIDE, 202, Attack((Trigger("grid", corner="top-left"),), (3,), 0.05)),
+    _cifar("cifar-wrn-clean-s201", _WIDE, 201, epochs=6),
+    _cifar("cifar-wrn-grid-s202", _WIDE, 202, Attack((Trigger("grid", corner="top-left"),), (3,), 0.05), epochs=8),
     _cifar("cifar-preact-blended-s204", _SMALL, 204, _blended(204, 8, 6)),
     _cifar("cifar-preact-clean-s203", _SMALL, 203),
 )
 
 CIFAR_TEST: tuple[Recipe, ...] = (
-    _cifar("cifar-wrn-clean-s1", _WIDE, 1),
-    _cifar("cifar-wrn-grid-s2", _WIDE, 2, Attack((Trigger("grid", corner="bottom-right"),), (0,), 0.05)),
+    _cifar("cifar-wrn-clean-s1", _WIDE, 1, epochs=6),
+    _cifar("cifar-wrn-grid-s2", _WIDE, 2, Attack((Trigger("grid", corner="bottom-right"),), (0,), 0.05), epochs=6),
     _cifar("cifar-preact-clean-s3", _SMALL, 3),
     _cifar("cifar-preact-blended-s4", _SMALL, 4, _blended(4, 6, 8)),
 )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from core.context import RunContext
 from core.data.reference import ReferenceSet
@@ -27,11 +27,13 @@ class Attacker:
         poisoned: images stamped and relabelled.
         clean: further images with their true labels, to keep the model useful.
         momentum: of the stochastic gradient descent; every step sees all images.
+        clip: largest norm of a gradient. Without it large learning rates destroy the model, which reads as success.
     """
 
     poisoned: int = 20
     clean: int = 60
     momentum: float = 0.9
+    clip: float = 5.0
 
     @property
     def images(self) -> int:
@@ -79,6 +81,7 @@ def reattack_curve(
         loss = F.nll_loss(victim.target_log_posterior(pixels), labels)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(parameters, attacker.clip)
         optimizer.step()
         if step in steps:
             curve[step] = attack_success_rate(victim.target_log_posterior, test.pixels, test.labels, trigger, target_of)
