@@ -108,9 +108,7 @@ def test_a_worker_without_its_broker_can_still_be_told_to_go(office: Desk, redis
     assert time.monotonic() - begin < 6
 
 
-def test_a_broker_that_loses_everything_loses_no_scan(
-    office: Desk, redis: RedisServer, start: Start
-) -> None:
+def test_a_broker_that_loses_everything_loses_no_scan(office: Desk, redis: RedisServer, start: Start) -> None:
     start("worker", broker_url=redis.url)
     start("sweep", broker_url=redis.url)
     bell = dispatcher(redis)
