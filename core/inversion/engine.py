@@ -16,7 +16,7 @@ from core.config import InversionConfig
 from core.context import RunContext
 from core.data.reference import ReferenceSet
 from core.inversion.ascent import ascend
-from core.inversion.measure import answers, choose_windows, energy_at, flips
+from core.inversion.measure import FlipCurve, answers, choose_windows, flip_curve, flips
 from core.inversion.particles import Bank, Images, fit, frozen
 from core.inversion.posterior import mutual_information
 from core.inversion.result import Evidence, InversionResult, InvertedTrigger
@@ -35,11 +35,15 @@ CONTINUED = 1
 MINOR = ("warp",)
 #: What source-dependent components are steered to: an image near a class border is sent to the wrong neighbour.
 SOURCE_FLIP_RATE = 0.6
+#: A pattern that flips so many images through one window is a local trigger: its patch stays there. Others may grow.
+LOCAL = 0.5
 #: A source-dependent component that moves fewer images than this after screening is not refined.
 PROMISING = 0.1
 #: Components within this factor of the least energy are kept, and at most so many.
 KEEP_WITHIN, KEEP_MOST = 2.0, 6
 _SPREAD = {"tiled": 0.5, "additive": 0.01, "patch": 0.5, "warp": 0.01}
+#: Share of the screening steps a family needs: dense triggers show after few.
+_SCREENING = {"tiled": 1.0, "additive": 0.7, "warp": 0.7}
 _HALF = 0.5
 #: Prior weight that refinement starts from.
 REFINE_WEIGHT = 3.0
@@ -61,6 +65,12 @@ class _Candidate:
     bank: Bank
     loss: float
     restart: int
+    window_flip: float = 0.0
+    curve: FlipCurve | None = None
+
+    def energy(self, flip_rate: float) -> float:
+        """At equal flip rate; infinite if not measured."""
+        return float("inf") if self.curve is None else float(self.curve.at(flip_rate)[0])
 
 
 @dataclass(slots=True)
@@ -146,41 +156,42 @@ def _images(model: SuspectModel, part: ReferenceSet) -> Images:
 
 def _planned(classes: int, config: InversionConfig) -> float:
     """Images the run will process, for progress only."""
-    half = max(1, config.screen_steps // 2)
     images = 0.0
     for family in TARGETED:
         restarts, survivors = (1, 1) if family in MINOR else (config.restarts, min(config.survivors, classes))
-        images += half * config.screen_batch * (restarts * classes + survivors + CONTINUED)
+        images += _screen_steps(config, family) * config.screen_batch * (restarts * classes + survivors + CONTINUED)
         images += survivors * config.refine_steps * config.batch_size
     return images + len(LEARNED) * config.restarts * config.screen_steps * config.batch_size
+
+
+def _screen_steps(config: InversionConfig, family: str) -> int:
+    """Of one of the two screening passes."""
+    return max(1, round(config.screen_steps / 2 * _SCREENING[family]))
 
 
 def _targeted(run: _Run, family: str) -> None:
     """Screen all targets in every restart, continue the more probable, refine and measure the best."""
     config = run.config
     size = devices.bank_size(run.fit_on.pixels.device)
-    half = max(1, config.screen_steps // 2)
+    steps = _screen_steps(config, family)
     restarts, survivors = (1, 1) if family in MINOR else (config.restarts, config.survivors)
     best: dict[int, _Candidate] = {}
     for restart in range(restarts):
         for start in range(0, run.classes, size):
             targets = list(range(start, min(start + size, run.classes)))
             bank = run.bank(family, targets)
-            losses = run.fit(bank, half, config.screen_batch) + bank.operator.energies().detach()
+            losses = run.fit(bank, steps, config.screen_batch) + bank.operator.energies().detach()
             for row, (target, loss) in enumerate(zip(targets, losses.tolist(), strict=True)):
                 if target not in best or loss < best[target].loss:
                     best[target] = _Candidate(bank.select([row]), loss, restart)
     energies = torch.full((run.classes,), float("inf"))
-    order = sorted(best, key=lambda target: best[target].loss)
-    continued = order[: survivors + CONTINUED]
+    continued = sorted(best, key=lambda target: best[target].loss)[: survivors + CONTINUED]
     for target in continued:
-        bank = best[target].bank
-        run.fit(bank, half, config.screen_batch)
-        if isinstance(bank.operator, TiledOperator):
-            choose_windows(run.model, bank, run.held_out)
-        energies[target] = float(energy_at(run.model, bank, run.held_out, config.flip_rate)[0])
+        run.fit(best[target].bank, steps, config.screen_batch)
+        _settle(run, best[target])
+        energies[target] = best[target].energy(config.flip_rate)
     for target in sorted(continued, key=lambda target: float(energies[target]))[:survivors]:
-        energies[target] = min(float(energies[target]), _refine(run, best[target], family))
+        energies[target] = _refine(run, best[target], family)
     run.energies[family] = energies
 
 
@@ -192,44 +203,58 @@ def _learned(run: _Run, family: str) -> None:
         bank = run.bank(family, [None])
         loss = float(run.fit(bank, config.screen_steps, config.batch_size) + bank.operator.energies().detach())
         candidates.append(_Candidate(bank, loss, restart))
-    _refine(run, min(candidates, key=lambda candidate: candidate.loss), family)
+    candidate = min(candidates, key=lambda item: item.loss)
+    _settle(run, candidate)
+    _refine(run, candidate, family)
+
+
+def _settle(run: _Run, candidate: _Candidate) -> None:
+    """A screened component as it stands: in its best window, with its flip curve."""
+    bank = candidate.bank
+    if isinstance(bank.operator, TiledOperator):
+        tile = bank.operator
+        candidate.window_flip = float(choose_windows(run.model, bank, run.held_out))
+        bank.operator = patch = tile.to_patch()
+        if candidate.window_flip >= LOCAL:
+            tile.confine(patch)
+    candidate.curve = flip_curve(run.model, bank, run.held_out, run.flip_rate(bank))
 
 
 def _refine(run: _Run, candidate: _Candidate, family: str) -> float:
-    """Spend the larger budget on one component; returns its energy on held-out images."""
-    bank, config = candidate.bank, run.config
-    window_flip = 0.0
-    if isinstance(bank.operator, TiledOperator):
-        window_flip = float(choose_windows(run.model, bank, run.held_out))
-        bank.operator = bank.operator.to_patch()
+    """Spend the larger budget on one settled component; returns its energy on held-out images.
+
+    The component stays as it was if refinement did not make it cheaper.
+    """
+    bank, config, curve = candidate.bank, run.config, candidate.curve
+    assert curve is not None
     information = _information(run, bank)
-    # Screening lowers the weight of the prior until the trigger works; refinement starts where it shrinks again.
-    bank.prior_weight.fill_(REFINE_WEIGHT)
-    if bank.targets[0] is not None or float(flips(run.model, bank, run.held_out).rate) >= PROMISING:
+    wanted = run.flip_rate(bank)
+    if bank.targets[0] is not None or float(curve.rates.nan_to_num(nan=-1.0).max()) >= PROMISING:
         before = bank.select([0])
+        # Screening lowers the weight of the prior until the trigger works; refinement starts where it shrinks again.
+        bank.prior_weight.fill_(REFINE_WEIGHT)
         run.fit(bank, config.refine_steps, config.batch_size)
-        energy, rate, half = _measure(run, bank)
-        earlier = _measure(run, before)
-        if earlier[0] < energy:
-            bank, (energy, rate, half) = before, earlier
-    else:
-        energy, rate, half = _measure(run, bank)
-    run.found.append(
-        _Found(
-            bank,
-            Evidence(family, bank.targets[0], energy, rate, half, information, window_flip, candidate.restart),
-        )
-    )
-    return energy
-
-
-def _measure(run: _Run, bank: Bank) -> tuple[float, float, float]:
-    """Energy at the steered flip rate, the rate, and the energy at half; leaves the trigger at that strength."""
-    energy, strength, rate = energy_at(run.model, bank, run.held_out, run.flip_rate(bank))
-    half, _, _ = energy_at(run.model, bank, run.held_out, _HALF)
+        refined = flip_curve(run.model, bank, run.held_out, wanted)
+        if float(refined.at(wanted)[0]) < candidate.energy(wanted):
+            curve = refined
+        else:
+            bank = before
+    energy, strength, rate = curve.at(wanted)
+    half, _, _ = curve.at(_HALF)
     with torch.no_grad():
         bank.operator.scale.mul_(strength)
-    return float(energy), float(rate), float(half)
+    found = Evidence(
+        family=family,
+        target=bank.targets[0],
+        energy=float(energy),
+        flip_rate=float(rate),
+        half_energy=float(half),
+        information=information,
+        window_flip=candidate.window_flip,
+        restart=candidate.restart,
+    )
+    run.found.append(_Found(bank, found))
+    return float(energy)
 
 
 def _information(run: _Run, bank: Bank) -> float:

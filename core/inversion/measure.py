@@ -9,9 +9,8 @@ from core.inversion.particles import Bank, Images
 from core.models.protocol import SuspectModel
 from core.triggers.tiled import TiledOperator
 
-#: Largest factor a fitted trigger is stretched by before it counts as not working.
-MAX_STRENGTH = 4.0
-_HALVINGS = 7
+#: Factors on a fitted trigger at which flips are counted. Past full opacity a patch breaks, so high ones are coarse.
+_STRENGTHS = (0.15, 0.3, 0.45, 0.6, 0.75, 0.87, 1.0, 1.3, 1.8, 2.6, 4.0)
 _CHUNK = 256  # images a forward pass
 
 
@@ -66,38 +65,51 @@ def flips(model: SuspectModel, bank: Bank, images: Images, strength: Tensor | fl
     return Flips(rate, given, counted, hits)
 
 
-def strength_for(model: SuspectModel, bank: Bank, images: Images, flip_rate: float) -> tuple[Tensor, Tensor]:
-    """Smallest strength at which `flip_rate` of the images flip, by bisection.
+@dataclass(slots=True)
+class FlipCurve:
+    """Flip rates over strengths, of every particle of a bank.
 
-    Returns:
-        (M,) strengths in (0, MAX_STRENGTH], and (M,) flip rates there. Where the rate is not reached at
-        MAX_STRENGTH the strength is MAX_STRENGTH and the rate is lower.
+    Attributes:
+        strengths: (S,) rising. rates: (M, S); not measured beyond strength one where nobody needs it: then NaN.
+        energies: (M,) at strength one.
     """
-    particles = bank.operator.particles
-    low = torch.zeros(particles, device=images.pixels.device)
-    high = torch.full_like(low, MAX_STRENGTH)
-    rate = flips(model, bank, images, high).rate
-    # A patch saturates: past full opacity more strength changes nothing or breaks it, so try the fitted strength too.
-    fitted = flips(model, bank, images, 1.0).rate
-    better = fitted >= flip_rate
-    high, rate = torch.where(better, torch.ones_like(high), high), torch.where(better, fitted, rate)
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        reached = flips(model, bank, images, middle).rate
-        enough = reached >= flip_rate
-        high, rate = torch.where(enough, middle, high), torch.where(enough, reached, rate)
-        low = torch.where(enough, low, middle)
-    return high, rate
+
+    strengths: Tensor
+    rates: Tensor
+    energies: Tensor
+
+    def at(self, flip_rate: float) -> tuple[Tensor, Tensor, Tensor]:
+        """(M,) energies at which `flip_rate` of the images flip, so that hypotheses are comparable.
+
+        Returns:
+            Energies, strengths and flip rates. The strength is interpolated. A trigger that never reaches the rate
+            is charged for what is missing, at the strength where it flips most.
+        """
+        rates = torch.nan_to_num(self.rates, nan=-1.0)
+        enough = rates >= flip_rate
+        reached = enough.any(dim=1)
+        upper = torch.where(reached, enough.int().argmax(dim=1), rates.argmax(dim=1))
+        rate = rates.gather(1, upper[:, None])[:, 0]
+        strength = self.strengths[upper]
+        lower = (upper - 1).clamp(min=0)
+        low_rate = torch.where(upper > 0, rates.gather(1, lower[:, None])[:, 0], torch.zeros_like(rate))
+        low_strength = torch.where(upper > 0, self.strengths[lower], torch.zeros_like(strength))
+        part = ((flip_rate - low_rate) / (rate - low_rate).clamp(min=1e-6)).clamp(0.0, 1.0)
+        strength = torch.where(reached, low_strength + part * (strength - low_strength), strength)
+        rate = torch.where(reached, torch.full_like(rate, flip_rate), rate)
+        missing = (flip_rate / rate.clamp(min=0.01)).clamp(min=1.0)
+        return strength * self.energies * missing.square(), strength, rate
 
 
-def energy_at(model: SuspectModel, bank: Bank, images: Images, flip_rate: float) -> tuple[Tensor, Tensor, Tensor]:
-    """(M,) energies at equal flip rate, so that hypotheses are comparable; strengths and flip rates beside them.
-
-    A trigger that does not reach the rate at MAX_STRENGTH is charged for what is missing.
-    """
-    strength, rate = strength_for(model, bank, images, flip_rate)
-    missing = (flip_rate / rate.clamp(min=0.01)).clamp(min=1.0)
-    return strength * bank.operator.energies().detach() * missing.square(), strength, rate
+def flip_curve(model: SuspectModel, bank: Bank, images: Images, enough: float) -> FlipCurve:
+    """Measure `bank` at rising strengths; those above one only if some particle does not reach `enough` by then."""
+    strengths = torch.tensor(_STRENGTHS, device=images.pixels.device)
+    rates = torch.full((bank.operator.particles, len(strengths)), torch.nan, device=images.pixels.device)
+    for column, strength in enumerate(_STRENGTHS):
+        if strength > 1.0 and bool((rates.nan_to_num(nan=-1.0).amax(dim=1) >= enough).all()):
+            break
+        rates[:, column] = flips(model, bank, images, strength).rate
+    return FlipCurve(strengths, rates, bank.operator.energies().detach())
 
 
 @torch.no_grad()

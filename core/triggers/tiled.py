@@ -16,6 +16,7 @@ from core.triggers.patch import UNIT_AREA, PatchOperator
 SIDE, STRIDE = 5 / 32, 3 / 32
 #: Mask logit outside the window when a tile becomes a patch: as good as uncovered.
 _OUTSIDE = -7.0
+_RIM = 1
 _MEMORY = 0.9  # of the running evidence per window
 _EXPLORE = 0.25  # share of uniform draws
 
@@ -98,7 +99,7 @@ class TiledOperator(ParticleOperator):
         return evidence.topk(min(top, self.windows), dim=1).indices
 
     def to_patch(self) -> PatchOperator:
-        """The same triggers as patches, each at its own `window`."""
+        """The same triggers as patches, each at its own `window`, free to grow over the whole image."""
         patch = PatchOperator(self.particles, self.image_shape).to(self.scale.device)
         with torch.no_grad():
             patch.scale.copy_(self.scale)
@@ -109,6 +110,14 @@ class TiledOperator(ParticleOperator):
                 patch.mask_logit[inside] = self.mask_logit[particle]
                 patch.pattern_logit[inside] = self.pattern_logit[particle]
         return patch
+
+    def confine(self, patch: PatchOperator) -> None:
+        """Keep `patch`, made by `to_patch`, within _RIM pixels of its window."""
+        patch.support.zero_()
+        for particle in range(self.particles):
+            row, column = self.offsets[int(self.window[particle])]
+            rows = slice(max(0, row - _RIM), row + self.side + _RIM)
+            patch.support[particle, :, rows, max(0, column - _RIM) : column + self.side + _RIM] = 1.0
 
     def _empty(self, particles: int) -> Self:
         return type(self)(particles, self.image_shape)
