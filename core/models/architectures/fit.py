@@ -11,6 +11,8 @@ from core.models.architectures.registry import build_meta
 #: A class count nobody has: layers with so many outputs are heads.
 _PROBE = 977
 _SIDE = 32
+#: Unlike convolutions, poolings fail on maps smaller than their window.
+_MANY_POOLS = 3
 #: Counters that old files lack; torch fills them in.
 _OPTIONAL = "num_batches_tracked"
 
@@ -92,7 +94,8 @@ def describe(name: str, module: nn.Module, num_classes: int, in_channels: int) -
     size, default = _sizes(module)
     stem = _stem(module)
     small = stem is not None and stem[1].stride in (1, (1, 1))
-    least = 32 if any(isinstance(layer, nn.MaxPool2d) for layer in module.modules()) else 16
+    pools = sum(isinstance(layer, nn.MaxPool2d | nn.AvgPool2d) for layer in module.modules())
+    least = 32 if pools >= _MANY_POOLS else 16
     return Match(name, num_classes, in_channels, size, default, "cifar" if small else "imagenet", least)
 
 

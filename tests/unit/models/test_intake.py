@@ -99,6 +99,14 @@ def test_input_size(side: int, config: Any, metadata: Any, size: list[int], sour
     assert list(load_file(folder / "reference.safetensors")["pixels"].shape[2:]) == size
 
 
+@pytest.mark.parametrize(("name", "size"), [("torchvision:resnet18", [28, 28]), ("cifar_vgg11", [32, 32])])
+def test_images_too_small_for_the_poolings_are_enlarged(name: str, size: list[int], tmp_path: Path) -> None:
+    model = save(tiny_network(name).state_dict(), tmp_path / "m", "torch-zip")
+    folder = run_intake(model, tmp_path / "intake", reference_zip(tmp_path / "r.zip", side=28))
+    assert _inspection(folder)["input_size"] == size
+    assert load_suspect(folder, ScanConfig()).model.input_shape == (3, *size)
+
+
 @pytest.mark.parametrize(
     ("metadata", "mean"),
     [
