@@ -33,7 +33,7 @@ class UnlearningConfig:
     rounds: int = 3
     epochs: int = 12
     batch_size: int = 64
-    lr: float = 0.01
+    lr: float = 0.02
     path: float = 0.9  # rho: how far back to the suspect the triggered loss is taken
     reattack_steps: int = 8  # simulated re-attack, at most
     kd: float = 8.0
