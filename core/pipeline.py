@@ -198,8 +198,10 @@ class _Scan:
         if not purified.accepted:
             return _withheld(result, "utility_budget_exceeded", purified.reason)
         with self.stage(Stage.VERIFYING):
+            # What is verified is what a reader of the published file gets, rounded to the upload's precision.
+            published = suspect.loaded.as_published(purified.model)
             verification, images = verify(
-                suspect.model, purified.model, inversion, suspect.reference, self.config, ctx=self.ctx
+                suspect.model, published, inversion, suspect.reference, self.config, ctx=self.ctx
             )
             self.timings[-1].images_processed = images
         result.verification = verification

@@ -58,7 +58,7 @@ class LoadedSuspect:
         """What `export_original` and `export_safetensors` take, for a model unlearned from this one."""
         return model.state_dict_for_export() | dict(self.auxiliary)
 
-    def as_published(self, model: Classifier) -> Classifier:
+    def as_published(self, model: SuspectModel) -> SuspectModel:
         """`model` with its weights rounded as the exports round them: what a reader of the files will run."""
         stored = as_stored(self.layout, self.export_state(model))
         published = model.clone()
