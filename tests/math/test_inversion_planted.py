@@ -17,7 +17,7 @@ from core.inversion.result import InversionResult
 from core.triggers.patch import PatchOperator
 from tests.support.planted import CLASSES, TARGET, Planted, planted, stamp
 
-QUICK = InversionConfig(restarts=1, screen_batch=32, batch_size=32, screen_steps=32, refine_steps=24, survivors=2)
+QUICK = InversionConfig(restarts=1, screen_batch=24, batch_size=24, screen_steps=32, refine_steps=24, survivors=2)
 
 
 @pytest.fixture(scope="module")

@@ -105,6 +105,7 @@ def planted(backdoored: bool, seed: int = 0) -> Planted:
         loss.backward()
         optimiser.step()
         schedule.step()
+    optimiser.zero_grad()
     model = Classifier(network.eval(), Preprocess((0.5,), (0.5,), (SIDE, SIDE)), SHAPE, CLASSES)
     test, truth = shapes(200, seed + 2)
     with torch.no_grad():
