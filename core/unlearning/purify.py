@@ -104,6 +104,9 @@ def purify(
         step = UnlearningStep(teacher, current, pool, config, generator)
         _unlearn(step, current, fit_on, config, generator, whole.part(0.0, _UNLEARNING_SHARE))
         rounds += 1
+        if not _finite(current):  # it diverged; the guard will not accept it, and there is nothing to look at
+            images += step.images
+            break
         look = whole.part(_UNLEARNING_SHARE, 1.0)
         found = invert(current, reference, inversion_config, seed=seed + rounds, ctx=look)
         settled = is_settled(current, found)
@@ -146,6 +149,10 @@ def _unlearn(
             step(images.pixels[rows], images.labels[rows])
             optimizer.step()
     ctx.progress(1.0)
+
+
+def _finite(model: SuspectModel) -> bool:
+    return all(bool(torch.isfinite(parameter).all()) for parameter in model.trainable_parameters())
 
 
 def _reason(utility: Utility, budget: float) -> str:

@@ -4,6 +4,8 @@ from typing import Any
 
 import torch
 
+from core.data.reference import ReferenceSet
+from core.evaluation.metrics import accuracy
 from core.models.classifier import Classifier
 from core.unlearning.guard import guard, interpolated
 
@@ -16,6 +18,20 @@ def _ruined(model: Classifier) -> Classifier:
     return ruined
 
 
+def _damaged(model: Classifier, images: ReferenceSet, budget: float) -> Classifier:
+    """Noise on all weights, just enough to lose more than the budget."""
+    before = accuracy(model.target_log_posterior, images.pixels, images.labels)
+    for step in range(1, 100):
+        damaged, generator = model.clone(), torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for parameter in damaged.trainable_parameters():
+                noise = torch.randn(parameter.shape, generator=generator)
+                parameter.add_(0.05 * step * parameter.std(correction=0) * noise)
+        if before - accuracy(damaged.target_log_posterior, images.pixels, images.labels) > budget:
+            return damaged
+    raise AssertionError("the model cannot be damaged")
+
+
 def test_no_loss_passes_a_budget_of_zero(planted: Any) -> None:
     result = guard(planted.model, planted.model.clone(), (), planted.reference, budget=0.0)
     assert result.accepted
@@ -24,18 +40,16 @@ def test_no_loss_passes_a_budget_of_zero(planted: Any) -> None:
 
 
 def test_a_loss_that_a_step_back_mends(planted: Any) -> None:
-    """Ten percent of the way back is enough when the damage is just over the edge; triggers are not in the way."""
-    damaged = planted.model.clone()
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in damaged.trainable_parameters():
-            parameter.add_(0.25 * parameter.std(correction=0) * torch.randn(parameter.shape, generator=generator))
-    budget = 0.05
-    result = guard(planted.model, damaged, (), planted.reference, budget)
-    assert result.utility.after is not None
-    assert result.back > 0
+    """With no trigger in the way, the first share of the suspect that keeps the budget is taken, and no more."""
+    budget, images = 0.05, planted.reference
+    damaged = _damaged(planted.model, planted.reference, budget)
+    result = guard(planted.model, damaged, (), images, budget)
     assert result.accepted
+    assert result.back > 0
+    assert result.utility.after is not None
     assert result.utility.before - result.utility.after <= budget
+    less = interpolated(damaged, planted.model, result.back - 0.1)
+    assert result.utility.before - accuracy(less.target_log_posterior, images.pixels, images.labels) > budget
 
 
 def test_a_step_back_that_wakes_the_trigger_is_not_taken(planted: Any) -> None:

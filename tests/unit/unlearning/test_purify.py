@@ -61,7 +61,15 @@ def test_it_comes_back_more_slowly_than_after_plain_unlearning(planted: Any, pur
     attackers, test = planted.test.subset(torch.arange(100)), planted.test.subset(torch.arange(100, 400))
     curves = [
         reattack_curve(
-            model, attackers, test, planted.trigger, planted.target_of, lr=0.01, seed=1, ctx=RunContext(), steps=(10, 20)
+            model,
+            attackers,
+            test,
+            planted.trigger,
+            planted.target_of,
+            lr=0.01,
+            seed=1,
+            ctx=RunContext(),
+            steps=(10, 20),
         )
         for model in (purified.model, plain.model)
     ]
