@@ -33,6 +33,10 @@ from core.models.classifier import Classifier
 FIRST_VALIDATION_SEED = 100
 #: Thresholds keep this distance from the most suspicious clean model, as a ratio.
 SAFETY = 0.75
+#: The same where no validation model shows that the statistic catches anything.
+UNPROVEN = 0.5
+#: A flip rate below a half, or less information than a coin toss, convicts nobody.
+FLOORS = {"window_flip": 0.5, "information": 0.5}
 #: Scores within this share below the threshold are too close to call.
 BAND = 0.1
 CALIBRATION = Path(__file__).parents[1] / "core" / "detection" / "calibration.json"
@@ -97,6 +101,25 @@ def scan(arguments: argparse.Namespace) -> None:
         )
 
 
+def names(rows: list[dict[str, Any]]) -> str:
+    """Models, each once."""
+    return ", ".join(sorted({row["name"] for row in rows}))
+
+
+def threshold_between(clean: list[float], backdoored: list[float], name: str) -> float:
+    """Half way (geometrically) between the most suspicious clean model and the least suspicious model that stands
+    out from it by SAFETY, but no closer to the clean one than SAFETY; without such a model, far from the clean ones.
+    """
+    if STATISTICS.get(name).direction == "below":
+        edge = min(clean)
+        caught = [value for value in backdoored if value < SAFETY * edge]
+        return min(SAFETY * edge, math.sqrt(edge * max(caught)) if caught else UNPROVEN * edge)
+    edge = max(max(clean), 1e-3)
+    caught = [value for value in backdoored if value > edge / SAFETY]
+    between = max(edge / SAFETY, math.sqrt(edge * min(caught)) if caught else edge / UNPROVEN)
+    return max(between, FLOORS.get(name, 0.0))
+
+
 def fix(arguments: argparse.Namespace) -> None:
     """Thresholds at a distance from all clean models, and how many backdoored ones they catch."""
     rows = json.loads(arguments.evidence.read_text())
@@ -104,11 +127,9 @@ def fix(arguments: argparse.Namespace) -> None:
     guilty = [row for row in rows if row["truth"] != "clean"]
     thresholds = {}
     for name in STATISTICS:
-        values = [row["statistics"][name] for row in clean if row["statistics"][name] is not None]
-        below = STATISTICS.get(name).direction == "below"
-        threshold = SAFETY * min(values) if below else max(values) / SAFETY
-        if math.isfinite(threshold):
-            thresholds[name] = round(threshold, 4)
+        innocent = [row["statistics"][name] for row in clean if row["statistics"][name] is not None]
+        caught = [row["statistics"][name] for row in guilty if row["statistics"][name] is not None]
+        thresholds[name] = round(threshold_between(innocent, caught, name), 3)
     calibration = {
         "identifier": arguments.identifier,
         "thresholds": thresholds,
@@ -116,10 +137,8 @@ def fix(arguments: argparse.Namespace) -> None:
         "clean_models": len({row["name"] for row in clean}),
         "backdoored_models": len({row["name"] for row in guilty}),
         "note": (
-            f"Each threshold is {SAFETY:.0%} of the way to the most suspicious of the clean validation models "
-            f"({', '.join(sorted({row['name'] for row in clean}))}); backdoored validation models: "
-            f"{', '.join(sorted({row['name'] for row in guilty}))}. Preset standard, "
-            f"scan seeds {', '.join(sorted({str(row['scan_seed']) for row in rows}))}. "
+            f"Thresholds lie between validation models that were clean ({names(clean)}) and backdoored "
+            f"({names(guilty)}), at preset standard, at most {SAFETY:.0%} of the way to the most suspicious clean one. "
             "Small networks on Fashion-MNIST and CIFAR-10 only: for other kinds the false-alarm rate is unknown."
         ),
     }
