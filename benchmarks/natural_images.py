@@ -36,7 +36,7 @@ from core.config import ScanConfig
 from core.context import RunContext
 from core.data.reference import ReferenceSet
 from core.domain import ArtifactRole, Preset
-from core.evaluation.metrics import accuracy, attack_success_rate, robust_accuracy
+from core.evaluation.metrics import accuracy, triggered_rates
 from core.evaluation.reattack import reattack_curve
 from core.models.classifier import Classifier
 from core.report.schema import Report
@@ -44,7 +44,7 @@ from worker.local import scan_locally
 
 LEARNING_RATES = (0.003, 0.01, 0.03)
 #: Test images the re-attack is measured on, and how many the attacker chooses from; disjoint.
-_MEASURED, _ATTACKERS = 2000, 500
+_MEASURED, _ATTACKERS = 1000, 500
 _SEED = 1
 
 
@@ -146,7 +146,9 @@ def examine(
             models["purified"] = purified
         row["models"] = {name: measure(model, test, trigger, target_of) for name, model in models.items()}
         row["reattack"] = {
-            name: curves(model, test, trigger, target_of) for name, model in models.items() if name != "suspect"
+            name: curves(model, test, trigger, target_of, (0.01,) if name == "fine_tuned" else LEARNING_RATES)
+            for name, model in models.items()
+            if name != "suspect"
         }
     return row
 
@@ -179,23 +181,23 @@ def measure(
     model: Classifier, test: ReferenceSet, trigger: Callable[[Tensor], Tensor], target_of: Callable[[Tensor], Tensor]
 ) -> dict[str, float]:
     """ACC, ASR, RA."""
-    arguments = (model.target_log_posterior, test.pixels, test.labels)
-    return {
-        "acc": accuracy(*arguments),
-        "asr": attack_success_rate(*arguments, trigger, target_of),
-        "ra": robust_accuracy(*arguments, trigger, target_of),
-    }
+    asr, ra = triggered_rates(model.target_log_posterior, test.pixels, test.labels, trigger, target_of)
+    return {"acc": accuracy(model.target_log_posterior, test.pixels, test.labels), "asr": asr, "ra": ra}
 
 
 def curves(
-    model: Classifier, test: ReferenceSet, trigger: Callable[[Tensor], Tensor], target_of: Callable[[Tensor], Tensor]
+    model: Classifier,
+    test: ReferenceSet,
+    trigger: Callable[[Tensor], Tensor],
+    target_of: Callable[[Tensor], Tensor],
+    rates: tuple[float, ...],
 ) -> dict[str, dict[int, float]]:
     """ASR after retuning with the true trigger, per learning rate and number of steps."""
     order = torch.randperm(len(test), generator=torch.Generator().manual_seed(_SEED))
     attackers, measured = test.subset(order[:_ATTACKERS]), test.subset(order[_ATTACKERS : _ATTACKERS + _MEASURED])
     return {
         str(lr): reattack_curve(model, attackers, measured, trigger, target_of, lr=lr, seed=_SEED, ctx=RunContext())
-        for lr in LEARNING_RATES
+        for lr in rates
     }
 
 

@@ -39,7 +39,7 @@ def attack_success_rate(
     Raises:
         ValueError: every image is of the target class.
     """
-    return _triggered(scorer, pixels, labels, trigger, target_of)[0]
+    return triggered_rates(scorer, pixels, labels, trigger, target_of)[0]
 
 
 def robust_accuracy(scorer: Scorer, pixels: Tensor, labels: Tensor, trigger: PixelMap, target_of: LabelMap) -> float:
@@ -48,12 +48,17 @@ def robust_accuracy(scorer: Scorer, pixels: Tensor, labels: Tensor, trigger: Pix
     Raises:
         ValueError: every image is of the target class.
     """
-    return _triggered(scorer, pixels, labels, trigger, target_of)[1]
+    return triggered_rates(scorer, pixels, labels, trigger, target_of)[1]
 
 
-def _triggered(
+def triggered_rates(
     scorer: Scorer, pixels: Tensor, labels: Tensor, trigger: PixelMap, target_of: LabelMap
 ) -> tuple[float, float]:
+    """(ASR, RA) from one pass.
+
+    Raises:
+        ValueError: every image is of the target class.
+    """
     wanted = target_of(labels)
     rows = (wanted != labels).nonzero().flatten()
     if not len(rows):
