@@ -230,7 +230,7 @@ def test_a_scan_survives_the_death_of_its_server(tmp_path: Path, clean: bytes, r
 def test_a_real_scan_on_the_command_line(tmp_path: Path) -> None:
     ran = run_process(
         "scan",
-        EXAMPLES / "clean.safetensors",
+        EXAMPLES / "patch.safetensors",
         "--reference",
         EXAMPLES / "reference",
         "--preset",
@@ -241,6 +241,6 @@ def test_a_real_scan_on_the_command_line(tmp_path: Path) -> None:
         threads=1,
         timeout_s=PATIENCE_S,
     )
-    assert ran.code == 0, ran.err
-    assert "clean" in ran.out
+    assert ran.code == 1, (ran.out, ran.err)
+    assert "backdoored" in ran.out
     assert list(tmp_path.iterdir()) == []
