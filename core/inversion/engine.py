@@ -106,7 +106,7 @@ class _Run:
         """What a component is steered to."""
         return self.config.flip_rate if bank.targets[0] is not None else SOURCE_FLIP_RATE
 
-    def fit(self, bank: Bank, steps: int, batch_size: int) -> Tensor:
+    def fit(self, bank: Bank, steps: int, batch_size: int, residual: bool = False) -> Tensor:
         """(M,) mean negative log-marginals."""
         return fit(
             self.model,
@@ -117,6 +117,7 @@ class _Run:
             flip_rate=self.flip_rate(bank),
             generator=self.generator,
             on_step=self.step,
+            residual=residual,
         )
 
 
@@ -233,7 +234,8 @@ def _refine(run: _Run, candidate: _Candidate, family: str) -> float:
         before = bank.select([0])
         # Screening lowers the weight of the prior until the trigger works; refinement starts where it shrinks again.
         bank.prior_weight.fill_(REFINE_WEIGHT)
-        run.fit(bank, config.refine_steps, config.batch_size)
+        # The residual takes over what each image can be talked into anyway: natural directions get dearer by it.
+        run.fit(bank, config.refine_steps, config.batch_size, residual=True)
         refined = flip_curve(run.model, bank, run.held_out, wanted)
         if float(refined.at(wanted)[0]) < candidate.energy(wanted):
             curve = refined
