@@ -15,6 +15,7 @@ from core import devices
 from core.config import InversionConfig
 from core.context import RunContext
 from core.data.reference import ReferenceSet
+from core.errors import InvalidInputError
 from core.inversion.ascent import ascend
 from core.inversion.measure import FlipCurve, answers, choose_windows, flip_curve, flips
 from core.inversion.particles import Bank, Images, fit, frozen
@@ -29,6 +30,10 @@ from core.triggers.tiled import TiledOperator
 TARGETED, LEARNED = ("tiled", "additive", "warp"), ("tiled", "additive")
 #: Share of the reference set that triggers are measured on and not fitted on.
 HELD_OUT = 0.25
+#: With more targets than this, a short look at all of them decides which so many are screened.
+MANY = 32
+#: Fewer reference images than this cannot be fitted and measured on.
+FEWEST_IMAGES = 8
 #: Targets continued after the first screening beyond the final survivors.
 CONTINUED = 1
 #: Families that screen once and refine one survivor, whatever the budget: dear, and rarely the answer.
@@ -128,7 +133,8 @@ def invert(
 
     Args:
         model: the suspect, in evaluation mode.
-        reference: clean images (N >= 8) in pixel space, on the model's device.
+        reference: clean images (N >= FEWEST_IMAGES) in pixel space, on the model's device. Where a held-out part would
+            be smaller than that, triggers are measured on the images they were fitted on.
         config: budget and prior.
         seed: everything random depends on it and on nothing else.
         ctx: progress goes there at every step, and it may stop the run.
@@ -137,11 +143,20 @@ def invert(
         Surviving components, most suspicious first, and the evidence for all hypotheses.
 
     Raises:
+        InvalidInputError: fewer reference images than that.
         CanceledError: the context asked to stop.
     """
+    if len(reference) < FEWEST_IMAGES:
+        raise InvalidInputError(
+            "reference_too_small",
+            f"{len(reference)} reference images are too few to look for a trigger with.",
+            "Give some tens of images per class.",
+        )
     generator = torch.Generator().manual_seed(seed)
     with frozen(model), devices.fast_inference(model.module, reference.pixels.device):
         fit_part, held_out_part = reference.split(HELD_OUT, seed)
+        if len(held_out_part) < FEWEST_IMAGES:
+            fit_part = held_out_part = reference
         fit_on, held_out = _images(model, fit_part), _images(model, held_out_part)
         run = _Run(model, config, generator, ctx, fit_on, held_out, _planned(model.num_targets, config))
         for family in TARGETED:
@@ -160,7 +175,10 @@ def _planned(classes: int, config: InversionConfig) -> float:
     images = 0.0
     for family in TARGETED:
         restarts, survivors = (1, 1) if family in MINOR else (config.restarts, min(config.survivors, classes))
-        images += _screen_steps(config, family) * config.screen_batch * (restarts * classes + survivors + CONTINUED)
+        if classes > MANY:
+            images += restarts * classes * _screen_steps(config, family) * config.screen_batch / 4
+        screened = min(classes, MANY)
+        images += _screen_steps(config, family) * config.screen_batch * (restarts * screened + survivors + CONTINUED)
         images += survivors * config.refine_steps * config.batch_size
     return images + len(LEARNED) * config.restarts * config.screen_steps * config.batch_size
 
@@ -170,21 +188,43 @@ def _screen_steps(config: InversionConfig, family: str) -> int:
     return max(1, round(config.screen_steps / 2 * _SCREENING[family]))
 
 
+def _screen(run: _Run, family: str, restart: int) -> dict[int, _Candidate]:
+    """Fresh particles for all targets; where there are very many, a short look decides which are screened in full."""
+    steps, batch = _screen_steps(run.config, family), run.config.screen_batch
+    banks = [run.bank(family, chunk) for chunk in _chunks(run, range(run.classes))]
+    if run.classes <= MANY:
+        return _pass(run, banks, steps, batch, restart)
+    looked = _pass(run, banks, max(1, steps // 2), max(1, batch // 2), restart)
+    likely = sorted(looked, key=lambda target: looked[target].loss)[:MANY]
+    return _pass(run, [looked[target].bank for target in likely], steps, batch, restart)
+
+
+def _chunks(run: _Run, targets: Sequence[int]) -> list[Sequence[int]]:
+    size = devices.bank_size(run.fit_on.pixels.device)
+    return [targets[start : start + size] for start in range(0, len(targets), size)]
+
+
+def _pass(run: _Run, banks: list[Bank], steps: int, batch: int, restart: int) -> dict[int, _Candidate]:
+    """Fit every bank for a few steps; its particles by target."""
+    found: dict[int, _Candidate] = {}
+    for bank in banks:
+        losses = run.fit(bank, steps, batch) + bank.operator.energies().detach()
+        for row, (target, loss) in enumerate(zip(bank.targets, losses.tolist(), strict=True)):
+            if target is not None:
+                found[target] = _Candidate(bank.select([row]), loss, restart)
+    return found
+
+
 def _targeted(run: _Run, family: str) -> None:
     """Screen all targets in every restart, continue the more probable, refine and measure the best."""
     config = run.config
-    size = devices.bank_size(run.fit_on.pixels.device)
     steps = _screen_steps(config, family)
     restarts, survivors = (1, 1) if family in MINOR else (config.restarts, config.survivors)
     best: dict[int, _Candidate] = {}
     for restart in range(restarts):
-        for start in range(0, run.classes, size):
-            targets = list(range(start, min(start + size, run.classes)))
-            bank = run.bank(family, targets)
-            losses = run.fit(bank, steps, config.screen_batch) + bank.operator.energies().detach()
-            for row, (target, loss) in enumerate(zip(targets, losses.tolist(), strict=True)):
-                if target not in best or loss < best[target].loss:
-                    best[target] = _Candidate(bank.select([row]), loss, restart)
+        for target, candidate in _screen(run, family, restart).items():
+            if target not in best or candidate.loss < best[target].loss:
+                best[target] = candidate
     energies = torch.full((run.classes,), float("inf"))
     continued = sorted(best, key=lambda target: best[target].loss)[: survivors + CONTINUED]
     for target in continued:

@@ -9,7 +9,8 @@ from core.config import InversionConfig
 from core.context import RunContext
 from core.detection.detector import detect
 from core.domain import Verdict
-from core.errors import CanceledError
+from core.errors import CanceledError, InvalidInputError
+from core.inversion import engine
 from core.inversion.engine import invert
 from core.inversion.measure import flips
 from core.inversion.particles import Bank, Images
@@ -142,6 +143,22 @@ def test_progress_rises_to_one(backdoored: Planted) -> None:
     assert events == sorted(events)
     assert events[-1] == 1.0
     assert len(events) > 20
+
+
+def test_with_many_targets_a_short_look_keeps_the_true_one(
+    backdoored: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "MANY", 3)
+    result = invert(backdoored.model, backdoored.reference, QUICK, seed=1, ctx=RunContext())
+    assert result.triggers[0].target == TARGET
+
+
+def test_too_few_images_are_refused_and_few_are_used_twice(backdoored: Planted) -> None:
+    short = replace(QUICK, screen_steps=2, refine_steps=2)
+    with pytest.raises(InvalidInputError, match="reference_too_small"):
+        invert(backdoored.model, backdoored.reference.subset(torch.arange(7)), short, seed=0, ctx=RunContext())
+    ten = invert(backdoored.model, backdoored.reference.subset(torch.arange(10)), short, seed=0, ctx=RunContext())
+    assert "10 images fitted on, 10 held out" in ten.coverage[-1]
 
 
 def test_flips_are_counted_where_there_is_somewhere_to_go(backdoored: Planted) -> None:

@@ -1,0 +1,109 @@
+import pytest
+import torch
+
+from core.inversion.ascent import ascend, objective
+from core.inversion.particles import DUAL_BOUNDS, Bank, Images, fit, frozen
+from core.triggers.additive import AdditiveOperator
+from core.triggers.base import randomise
+from tests.support.planted import CLASSES, SHAPE, TARGET, planted
+
+
+def bank_of(targets: list[int | None], spread: float = 0.02) -> Bank:
+    operator = AdditiveOperator(len(targets), SHAPE)
+    randomise(operator, torch.Generator().manual_seed(0), spread)
+    return Bank.create(operator, targets, CLASSES)
+
+
+def images_of(count: int = 96) -> Images:
+    reference = planted(True).reference
+    return Images(reference.pixels[:count], reference.labels[:count])
+
+
+def run(bank: Bank, steps: int, flip_rate: float = 0.85, residual: bool = False, batch_size: int = 24) -> torch.Tensor:
+    model = planted(True).model
+    with frozen(model):
+        return fit(
+            model,
+            bank,
+            images_of(),
+            steps=steps,
+            batch_size=batch_size,
+            flip_rate=flip_rate,
+            generator=torch.Generator().manual_seed(1),
+            on_step=lambda _: None,
+            residual=residual,
+        )
+
+
+def test_fitting_lowers_the_loss() -> None:
+    bank = bank_of([TARGET])
+    first = float(run(bank, 4))
+    for _ in range(3):
+        last = float(run(bank, 8))
+    assert last < 0.5 * first
+
+
+def test_the_prior_weight_is_driven_by_the_flip_rate() -> None:
+    always, never = bank_of([TARGET]), bank_of([TARGET])
+    run(always, 30, flip_rate=-1.0)
+    run(never, 30, flip_rate=1.1)
+    assert float(always.prior_weight) > 0.1 > float(never.prior_weight)
+    run(never, 60, flip_rate=1.1)
+    assert never.prior_weight.item() == pytest.approx(DUAL_BOUNDS[0])
+
+
+def test_targeted_transitions_are_fixed_and_learned_ones_move() -> None:
+    bank = bank_of([TARGET, None])
+    before = bank.transition.clone()
+    run(bank, 6)
+    assert torch.equal(bank.transition[0], before[0])
+    assert not torch.equal(bank.transition[1], before[1])
+    assert torch.allclose(bank.transition[1].sum(-1), torch.ones(CLASSES), atol=1e-5)
+
+
+def test_a_residual_helps_the_samples_along() -> None:
+    plain, helped = bank_of([0], 0.0), bank_of([0], 0.0)
+    with_residual = float(run(helped, 24, residual=True, batch_size=96))
+    assert with_residual < float(run(plain, 24, batch_size=96))
+
+
+def test_all_images_processed_are_reported() -> None:
+    counted: list[int] = []
+    model = planted(True).model
+    fit(
+        model,
+        bank_of([0, 1]),
+        images_of(20),
+        steps=3,
+        batch_size=50,
+        flip_rate=0.8,
+        generator=torch.Generator().manual_seed(0),
+        on_step=counted.append,
+    )
+    assert counted == [40, 40, 40]  # two particles, and no batch is larger than the set
+    model.module.zero_grad(set_to_none=True)
+
+
+def test_frozen_restores_what_was_trainable() -> None:
+    module = planted(True).model.module
+    module.linear.bias.requires_grad_(False)
+    try:
+        with frozen(planted(True).model):
+            assert not any(parameter.requires_grad for parameter in module.parameters())
+        assert [name for name, p in module.named_parameters() if not p.requires_grad] == ["linear.bias"]
+    finally:
+        module.linear.bias.requires_grad_(True)
+
+
+def test_ascent_never_falls_for_either_kind_of_component() -> None:
+    model = planted(True).model
+    for target in (TARGET, None):
+        bank = bank_of([target])
+        with frozen(model):
+            start = objective(model, bank, images_of()).item()
+            history = ascend(model, bank, images_of(), 8)
+            end = objective(model, bank, images_of()).item()
+        assert history[0] == start
+        assert history[-1] == end
+        assert history == sorted(history)
+        assert end > start
