@@ -8,6 +8,8 @@ torch).
 
 import contextlib
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -58,6 +60,8 @@ def run_demo(build_dir: Path) -> int:
         raise InvalidInputError(
             "examples_missing", "The example models are not here.", "Run the demo in a checkout of the source."
         )
+    # Ended by a signal, the server must not stay behind: leave through the context managers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.CANCELED))
     truths = {name: entry["truth"] for name, entry in json.loads(provenance_path.read_text())["models"].items()}
     build_dir.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
@@ -110,8 +114,6 @@ def _server(data_dir: Path) -> Iterator[str]:
 
 def _environment(data_dir: Path) -> dict[str, str]:
     """The caller's environment without its Assay settings: the demo shows the embedded default."""
-    import os
-
     kept = {key: value for key, value in os.environ.items() if not key.startswith("ASSAY_")}
     return {**kept, "ASSAY_DATA_DIR": str(data_dir)}
 
