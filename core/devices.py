@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -87,9 +88,10 @@ def reproducible() -> Iterator[None]:
     """Deterministic kernels where they exist, for the duration; the earlier setting returns afterwards."""
     enabled, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark = torch.backends.cudnn.benchmark
-    filling = torch.utils.deterministic.fill_uninitialized_memory
+    memory: Any = torch.utils.deterministic  # its one attribute is set up at run time
+    filling = memory.fill_uninitialized_memory
     # Filling fresh memory would cost time in every layer and only serves to find kernels that read it unwritten.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    memory.fill_uninitialized_memory = False
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
     try:
@@ -97,4 +99,4 @@ def reproducible() -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(enabled, warn_only=warn)
         torch.backends.cudnn.benchmark = benchmark
-        torch.utils.deterministic.fill_uninitialized_memory = filling
+        memory.fill_uninitialized_memory = filling
