@@ -48,7 +48,7 @@ class EmbeddedWorker:
         self.dispatcher = CeleryDispatcher(self._app)
         self._runner = Runner(service, store, options, commands=commands)
         register(self._app, self._runner)
-        self._sweeper = Sweeper(service, self.dispatcher, store, options.work_root, settings.sweep_s, fresh_broker=True)
+        self._sweeper = Sweeper(service, self.dispatcher, options.work_root, settings.sweep_s, fresh_broker=True)
         self._ready = threading.Event()
         self._thread: threading.Thread | None = None
 

@@ -75,7 +75,7 @@ def run_sweeper(settings: Settings) -> int:
     database = Database(settings.resolved_database_url)
     store = LocalBlobStore(settings.blobs_dir, settings.free_space_reserve_bytes)
     service = JobService(database, store, settings)
-    sweeper = Sweeper(service, _publisher(settings), store, work_root(settings.data_dir), settings.sweep_s)
+    sweeper = Sweeper(service, _publisher(settings), work_root(settings.data_dir), settings.sweep_s)
     signal.pthread_sigmask(signal.SIG_BLOCK, _TERMINATION)  # before the thread starts: it inherits the mask
     sweeper.start()
     log.info("sweeping every %.0f s", settings.sweep_s)

@@ -9,6 +9,7 @@ from core import ENGINE_VERSION
 from core.domain import JobState
 from core.errors import ConflictError, UnavailableError
 from core.jobs.deletion import Deletion
+from core.jobs.garbage import StoreCheck, fsck
 from core.jobs.judging import Judging
 from core.jobs.leases import Leases
 from core.jobs.reading import Reading, blob_not_found, scan_not_found, to_view
@@ -65,6 +66,10 @@ class JobService(Reading, Leases, Judging, Deletion):
 
     All methods raise UnavailableError while the database is away.
     """
+
+    def check_store(self) -> StoreCheck:
+        """Remove old files that no row knows, and name the rows whose bytes are missing."""
+        return fsck(self._db, self._store)
 
     def register_blob(self, org_id: str, blob: Blob) -> None:
         """Note that the organisation uploaded `blob`, which is in the store.

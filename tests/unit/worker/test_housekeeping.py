@@ -1,3 +1,4 @@
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -98,7 +99,7 @@ def test_the_sweeper_survives_errors_and_stops_at_once(office: Desk, monkeypatch
     left_over = office.settings.data_dir / "work" / "scan_x-1-0"
     left_over.mkdir(parents=True)
     scan = office.submit()
-    sweeper = Sweeper(office.service, bell, office.store, left_over.parent, interval_s=0.05)
+    sweeper = Sweeper(office.service, bell, left_over.parent, interval_s=0.05)
     sweeper.start()
     wait_until(lambda: bell.rung == [scan] and not left_over.exists(), 5)
     sweeper.stop()
@@ -106,3 +107,15 @@ def test_the_sweeper_survives_errors_and_stops_at_once(office: Desk, monkeypatch
     time.sleep(0.15)
     assert len(calls) == count
     assert "sweeper" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_the_sweeper_removes_what_interrupted_uploads_left(office: Desk) -> None:
+    abandoned = office.settings.blobs_dir / "tmp" / "abandoned"
+    abandoned.parent.mkdir(parents=True, exist_ok=True)
+    abandoned.write_bytes(b"half an upload")
+    past = time.time() - 7200
+    os.utime(abandoned, (past, past))
+    sweeper = Sweeper(office.service, Doorbell(), office.settings.data_dir / "work", interval_s=60)
+    sweeper.start()
+    wait_until(lambda: not abandoned.exists(), 5)
+    sweeper.stop()
