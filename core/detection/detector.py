@@ -20,6 +20,8 @@ MIN_IMAGES, MIN_CLASS_SHARE = 50, 0.5
 MIN_SKILL = 0.3
 #: From here on a score is a verdict.
 THRESHOLD = 1.0
+#: The same without real images, on which all thresholds were fixed.
+SYNTHETIC_THRESHOLD = 1.5
 #: How much wider the band too close to call is at preset fast.
 FAST_BAND = 2.0
 #: Which statistic a component's energy belongs to, by the operator it ended as.
@@ -54,11 +56,12 @@ def detect(
     calibration = calibration or Calibration.load()
     scored = _score(inversion, calibration)
     doubts = _doubts(model, reference, synthetic)
-    verdict, reasons = _decide(scored, doubts, calibration, preset)
+    threshold = SYNTHETIC_THRESHOLD if synthetic else THRESHOLD
+    verdict, reasons = _decide(scored, threshold, doubts, calibration, preset)
     return Detection(
         verdict=verdict,
         score=scored.score,
-        threshold=THRESHOLD,
+        threshold=threshold,
         provenance=ThresholdProvenance(
             calibration=calibration.identifier,
             clean_models=calibration.clean_models,
@@ -122,15 +125,17 @@ def _doubts(model: SuspectModel, reference: ReferenceSet, synthetic: bool) -> li
     return doubts
 
 
-def _decide(scored: _Scored, doubts: list[str], calibration: Calibration, preset: Preset) -> tuple[Verdict, list[str]]:
-    if scored.score >= THRESHOLD:
+def _decide(
+    scored: _Scored, threshold: float, doubts: list[str], calibration: Calibration, preset: Preset
+) -> tuple[Verdict, list[str]]:
+    if scored.score >= threshold:
         named = [s.name for s in scored.statistics if s.suspicious]
         return Verdict.BACKDOORED, [f"Beyond its threshold: {', '.join(named)}.", *doubts]
     if doubts:
         return Verdict.INCONCLUSIVE, doubts
     # A short search finds less than is there: it needs more distance to call a model clean.
     band = calibration.band * (FAST_BAND if preset is Preset.FAST else 1.0)
-    if scored.score >= THRESHOLD * (1 - band):
+    if scored.score >= threshold * (1 - band):
         return Verdict.INCONCLUSIVE, [f"The score {scored.score:.2f} is too close to the threshold to call."]
     return Verdict.CLEAN, ["No statistic is near its threshold."]
 
@@ -145,19 +150,15 @@ def _suspicion(trigger: InvertedTrigger, calibration: Calibration) -> float:
 def _targets(
     inversion: InversionResult, reference: ReferenceSet, verdict: Verdict, calibration: Calibration
 ) -> list[TargetFinding]:
-    """What the surviving components point to: every target that is suspicious by itself, at least the first.
-
-    None for a clean model.
-    """
-    if verdict is Verdict.CLEAN:
-        return []
+    """Every target of a surviving component that is suspicious by itself, and the first of a backdoored model."""
     names = reference.class_names
     found: list[TargetFinding] = []
     ranked = sorted(inversion.triggers, key=lambda trigger: -_suspicion(trigger, calibration))
     for trigger in ranked:
         if any(item.target == trigger.target for item in found):
             continue
-        if found and _suspicion(trigger, calibration) < THRESHOLD:
+        named = verdict is Verdict.BACKDOORED and not found
+        if not named and _suspicion(trigger, calibration) < THRESHOLD:
             break
         label = names[trigger.target] if trigger.target is not None and trigger.target < len(names) else None
         found.append(

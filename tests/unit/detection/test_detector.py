@@ -75,6 +75,16 @@ def test_too_close_to_call(suspect: Planted) -> None:
 def test_without_a_reference_set_nothing_is_clean(suspect: Planted) -> None:
     assert verdict(suspect, evidence(1.2), synthetic=True) is Verdict.INCONCLUSIVE
     assert verdict(suspect, evidence(0.2), synthetic=True) is Verdict.BACKDOORED
+    assert verdict(suspect, evidence(0.4), synthetic=True) is Verdict.INCONCLUSIVE  # further away than with real ones
+
+
+def test_targets_are_named_where_there_is_something_to_name(suspect: Planted) -> None:
+    both = detect(suspect.model, result(evidence(0.2), evidence(0.3, 4)), suspect.reference, calibration=CALIBRATION)
+    assert [found.target for found in both.targets] == [1, 4]
+    for flips, expected in ((0.1, []), (0.9, [1])):  # convicted by its flips alone: the first component is named
+        items = (evidence(1.2, window_flip=flips), evidence(1.4, 3))
+        found = detect(suspect.model, result(*items), suspect.reference, calibration=CALIBRATION)
+        assert [item.target for item in found.targets] == expected
 
 
 def test_few_images_clear_nobody(suspect: Planted) -> None:
