@@ -42,7 +42,8 @@ MINOR = ("warp",)
 SOURCE_FLIP_RATE = 0.6
 #: A pattern that flips so many images through one window is a local trigger: its patch stays there. Others may grow.
 LOCAL = 0.5
-#: A source-dependent component that moves fewer images than this after screening is not refined.
+#: A source-dependent component that moves fewer images than this after screening is not refined, nor is a local one
+#: unless it is the best.
 PROMISING = 0.1
 #: Components within this factor of the least energy are kept, and at most so many.
 KEEP_WITHIN, KEEP_MOST = 2.0, 6
@@ -231,8 +232,11 @@ def _targeted(run: _Run, family: str) -> None:
         run.fit(best[target].bank, steps, config.screen_batch)
         _settle(run, best[target])
         energies[target] = best[target].energy(config.flip_rate)
-    for target in sorted(continued, key=lambda target: float(energies[target]))[:survivors]:
-        energies[target] = _refine(run, best[target], family)
+    ranked = sorted(continued, key=lambda target: float(energies[target]))[:survivors]
+    for rank, target in enumerate(ranked):
+        # A local pattern that does next to nothing through its best window is worth one refinement, not several.
+        if rank == 0 or family != TiledOperator.name or best[target].window_flip >= PROMISING:
+            energies[target] = _refine(run, best[target], family)
     run.energies[family] = energies
 
 
