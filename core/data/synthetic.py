@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from core import devices
 from core.data.reference import ReferenceSet
 from core.models.protocol import SuspectModel
 
@@ -40,12 +41,12 @@ def synthesise(model: SuspectModel, *, seed: int) -> ReferenceSet:
     )
     start = start[torch.randperm(count, generator=generator)].to(device)
     labels = (torch.arange(count) % model.num_targets).to(device)
-    pixels = torch.cat(
-        [
+    with devices.fast_inference(model.module, device):
+        pulled = [
             _pull(model, start[first : first + _BATCH], labels[first : first + _BATCH])
             for first in range(0, count, _BATCH)
         ]
-    )
+    pixels = torch.cat(pulled).contiguous()
     return ReferenceSet(pixels, labels, labelled=False)
 
 
