@@ -116,7 +116,7 @@ def _doubts(model: SuspectModel, reference: ReferenceSet, synthetic: bool) -> li
     if len(reference) < MIN_IMAGES:
         doubts.append(f"The reference set has {len(reference)} images; a clean verdict needs {MIN_IMAGES}.")
     present = len(torch.unique(reference.labels))
-    if present < MIN_CLASS_SHARE * min(classes, len(reference) // 2):
+    if present < max(2.0, MIN_CLASS_SHARE * min(classes, len(reference) // 2)):
         doubts.append(f"Only {present} of {classes} classes occur in the reference set.")
     if reference.labelled:
         accuracy = float((answers(model, reference.pixels) == reference.labels).float().mean())
