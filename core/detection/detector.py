@@ -25,7 +25,13 @@ SYNTHETIC_THRESHOLD = 1.5
 #: How much wider the band too close to call is at preset fast.
 FAST_BAND = 2.0
 #: Which statistic a component's energy belongs to, by the operator it ended as.
-_ENERGY_OF = {"patch": "tile_energy", "tiled": "tile_energy", "additive": "additive_energy", "warp": "warp_energy"}
+_ENERGY_OF = {
+    "patch": "tile_energy",
+    "tiled": "tile_energy",
+    "additive": "additive_energy",
+    "smooth": "smooth_energy",
+    "warp": "warp_energy",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,9 @@ STATISTICS.register("additive_energy")(
 STATISTICS.register("additive_gap")(
     DetectionStatistic(_outlier("additive"), "below", "That energy times its ratio to the next target's.")
 )
+STATISTICS.register("smooth_energy")(
+    DetectionStatistic(_energy("smooth"), "below", "Least energy of a dense trigger without fine detail.")
+)
 STATISTICS.register("warp_energy")(
     DetectionStatistic(_energy("warp"), "below", "Least energy of a smooth warp over all targets.")
 )

@@ -27,7 +27,7 @@ from core.triggers.registry import TRIGGERS
 from core.triggers.tiled import TiledOperator
 
 #: Families in which every target is a hypothesis, and those with a source-dependent target.
-TARGETED, LEARNED = ("tiled", "additive", "warp"), ("tiled", "additive")
+TARGETED, LEARNED = ("tiled", "additive", "smooth", "warp"), ("tiled", "additive")
 #: Share of the reference set that triggers are measured on and not fitted on.
 HELD_OUT = 0.25
 #: With more targets than this, a short look at all of them decides which so many are screened.
@@ -36,8 +36,8 @@ MANY = 32
 FEWEST_IMAGES = 8
 #: Targets continued after the first screening beyond the final survivors.
 CONTINUED = 1
-#: Families that screen once and refine one survivor, whatever the budget: dear, and rarely the answer.
-MINOR = ("warp",)
+#: Families that screen once and refine one survivor, whatever the budget: few parameters, so restarts agree.
+MINOR = ("smooth", "warp")
 #: What source-dependent components are steered to: an image near a class border is sent to the wrong neighbour.
 SOURCE_FLIP_RATE = 0.6
 #: A pattern that flips so many images through one window is a local trigger: its patch stays there. Others may grow.
@@ -47,9 +47,9 @@ LOCAL = 0.5
 PROMISING = 0.1
 #: Components within this factor of the least energy are kept, and at most so many.
 KEEP_WITHIN, KEEP_MOST = 2.0, 6
-_SPREAD = {"tiled": 0.5, "additive": 0.01, "patch": 0.5, "warp": 0.01}
+_SPREAD = {"tiled": 0.5, "additive": 0.01, "patch": 0.5, "smooth": 0.02, "warp": 0.01}
 #: Share of the screening steps a family needs: dense triggers show after few.
-_SCREENING = {"tiled": 1.0, "additive": 0.7, "warp": 0.7}
+_SCREENING = {"tiled": 1.0, "additive": 0.7, "smooth": 0.7, "warp": 0.7}
 _HALF = 0.5
 #: Prior weight that refinement starts from.
 REFINE_WEIGHT = 3.0

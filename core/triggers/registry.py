@@ -2,6 +2,7 @@
 
 from core.triggers import additive as _additive
 from core.triggers import patch as _patch
+from core.triggers import smooth as _smooth
 from core.triggers import tiled as _tiled
 from core.triggers import warp as _warp
 from core.triggers.base import TRIGGERS, ParticleOperator
@@ -11,6 +12,7 @@ __all__ = ["BUILT_IN", "TRIGGERS", "ParticleOperator"]
 BUILT_IN = (
     _additive.AdditiveOperator,
     _patch.PatchOperator,
+    _smooth.SmoothOperator,
     _tiled.TiledOperator,
     _warp.WarpOperator,
 )
