@@ -11,8 +11,9 @@ from torch import Tensor
 from core.inversion.result import InvertedTrigger
 from core.models.protocol import SuspectModel
 
-#: Per-image strength is log-uniform between these.
-STRENGTH = (0.6, 2.5)
+#: Per-image strength is log-uniform between these. An inverted trigger is the least one that works; a planted one is
+#: several times as strong.
+STRENGTH = (0.6, 4.0)
 #: Largest residual of an image beside the shared trigger.
 RESIDUAL = 0.02
 #: How much of the weight an older round keeps when a new one comes in.

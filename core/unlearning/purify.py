@@ -37,7 +37,7 @@ class Purified:
         model: the chosen weights. To be published only if `accepted`.
         accepted: the loss of utility is within the budget.
         utility: before and after, on held-out reference images.
-        settled: a re-scan inside the rounds found no more than on a clean model.
+        settled: a look between the rounds found no more than on a clean model; False if the rounds were used up.
         rounds: how many were run.
         images_processed: images through a forward and backward pass, re-scans included.
         inverted_flip: flip rate of the worst inverted trigger on held-out images, after.
@@ -98,19 +98,22 @@ def purify(
     for model in (current, teacher):
         model.module.to(memory_format=torch.channels_last)
     found, images, rounds, settled = inversion, 0, 0, False
-    while rounds < config.rounds and not settled:
+    while True:
         whole = ctx.part(rounds / config.rounds, (rounds + 1) / config.rounds)
         pool.add(found.triggers)
         step = UnlearningStep(teacher, current, pool, config, generator)
         _unlearn(step, current, fit_on, config, generator, whole.part(0.0, _UNLEARNING_SHARE))
         rounds += 1
-        if not _finite(current):  # it diverged; the guard will not accept it, and there is nothing to look at
-            images += step.images
+        images += step.images
+        # After the last round the verification looks; after a divergence there is nothing to look at.
+        if rounds == config.rounds or not _finite(current):
             break
         look = whole.part(_UNLEARNING_SHARE, 1.0)
         found = invert(current, reference, inversion_config, seed=seed + rounds, ctx=look)
+        images += found.images_processed
         settled = is_settled(current, found)
-        images += step.images + found.images_processed
+        if settled:
+            break
     current.module.to(memory_format=torch.contiguous_format)
     chosen = guard(suspect, current, pool.triggers, held_out, config.utility_budget)
     ctx.progress(1.0)

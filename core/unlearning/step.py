@@ -25,8 +25,11 @@ from core.unlearning.views import mixed, shifted
 REATTACK_LR, REATTACK_MOMENTUM = 0.02, 0.9
 #: Largest norm of each gradient of the simulated attacker, who would not let the weights diverge either.
 REATTACK_CLIP = 3.0
-#: Largest norm of the triggered gradient, and of the sum.
-TRIGGERED_CLIP, CLIP = 3.0, 5.0
+#: Largest norm of the triggered gradient: this, or this share of the clean gradient's norm if that is more. Networks
+#: without a normalisation before the pooling have clean gradients of norm 10 to 50, and a fixed bound drowns in them.
+TRIGGERED_CLIP, TRIGGERED_SHARE = 3.0, 1.0
+#: Largest norm of the sum.
+CLIP = 5.0
 
 
 class UnlearningStep:
@@ -65,7 +68,7 @@ class UnlearningStep:
         with torch.autocast(pixels.device.type, torch.bfloat16, enabled=devices.has_bfloat16(pixels.device)):
             triggered = self._pool.sample(self._suspect, pixels, labels, self._generator)
             against = self._triggered_gradient(pixels, labels, triggered)
-        _clip(against, TRIGGERED_CLIP)
+        _clip(against, max(TRIGGERED_CLIP, TRIGGERED_SHARE * float(nn.utils.get_total_norm(clean))))
         total = [one + other for one, other in zip(clean, against, strict=True)]
         _clip(total, CLIP)
         for parameter, gradient in zip(self._parameters, total, strict=True):
