@@ -32,11 +32,13 @@ from core.models.classifier import Classifier
 
 FIRST_VALIDATION_SEED = 100
 #: Thresholds keep this distance from the most suspicious clean model, as a ratio.
-SAFETY = 0.75
+SAFETY = 0.7
 #: The same where no validation model shows that the statistic catches anything.
 UNPROVEN = 0.5
 #: A flip rate below a half, or less information than a coin toss, convicts nobody.
 FLOORS = {"window_flip": 0.5, "information": 0.5}
+#: No validation model was planted with these, and clean ones vary several times over: one unit of energy at most.
+CEILINGS = {"source_energy": 1.0, "warp_energy": 1.0}
 #: Scores within this share below the threshold are too close to call.
 BAND = 0.1
 CALIBRATION = Path(__file__).parents[1] / "core" / "detection" / "calibration.json"
@@ -113,7 +115,8 @@ def threshold_between(clean: list[float], backdoored: list[float], name: str) ->
     if STATISTICS.get(name).direction == "below":
         edge = min(clean)
         caught = [value for value in backdoored if value < SAFETY * edge]
-        return min(SAFETY * edge, math.sqrt(edge * max(caught)) if caught else UNPROVEN * edge)
+        between = math.sqrt(edge * max(caught)) if caught else UNPROVEN * edge
+        return min(SAFETY * edge, between, CEILINGS.get(name, math.inf))
     edge = max(max(clean), 1e-3)
     caught = [value for value in backdoored if value > edge / SAFETY]
     between = max(edge / SAFETY, math.sqrt(edge * min(caught)) if caught else edge / UNPROVEN)
