@@ -11,11 +11,17 @@ from torch import Tensor
 from core.inversion.result import InvertedTrigger
 from core.models.protocol import SuspectModel
 
-#: Per-image strength is log-uniform between these. An inverted trigger is the least one that works; a planted one is
-#: several times as strong.
-STRENGTH = (0.6, 4.0)
+#: Families whose place and pattern inversion finds nearly exactly. All others spread over the image and are only
+#: approximated: what is found is the least change that works, in about half the direction of the planted one.
+LOCAL = frozenset({"patch", "tiled"})
+#: Per-image strength is log-uniform between these, for local and for dense triggers.
+LOCAL_STRENGTH, DENSE_STRENGTH = (0.6, 2.5), (0.6, 8.0)
+#: Largest share of the image that a dense trigger fades, as blending in a picture does.
+FADE = 0.5
 #: Largest residual of an image beside the shared trigger.
 RESIDUAL = 0.02
+#: Evidence is exp(-SHARPNESS E / least E): at half as much energy again a component is nearly natural.
+SHARPNESS = 4.0
 #: How much of the weight an older round keeps when a new one comes in.
 _MEMORY = 0.5
 
@@ -40,12 +46,23 @@ class TriggerPool:
         """Oldest round first."""
         return tuple(self._triggers)
 
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """In the order of `triggers`."""
+        return tuple(self._weights.tolist())
+
+    @property
+    def dense_share(self) -> float:
+        """Weight of the components that are only approximated, in [0, 1]."""
+        pairs = zip(self._triggers, self.weights, strict=True)
+        return min(1.0, sum(weight for trigger, weight in pairs if trigger.operator.name not in LOCAL))
+
     def add(self, triggers: Sequence[InvertedTrigger]) -> None:
         """Take in the components of a round, at half of the total weight from the second round on."""
         if not triggers:
             return
-        fresh = torch.tensor([trigger.weight for trigger in triggers])
-        fresh = fresh / fresh.sum()
+        energies = torch.tensor([trigger.energy for trigger in triggers]).clamp(min=1e-6)
+        fresh = torch.softmax(-SHARPNESS * energies / energies.min(), 0)
         if self._triggers:
             fresh = (1 - _MEMORY) * fresh
         self._weights = torch.cat([_MEMORY * self._weights, fresh])
@@ -73,10 +90,14 @@ class TriggerPool:
     def _apply(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
         count, device = len(pixels), pixels.device
         component = torch.multinomial(self._weights, count, replacement=True, generator=generator).to(device)
-        low, high = math.log(STRENGTH[0]), math.log(STRENGTH[1])
-        strength = (low + (high - low) * torch.rand((count, 1, 1, 1), generator=generator)).exp().to(device)
+        position, fading = torch.rand((2, count, 1, 1, 1), generator=generator).to(device)
         changed = torch.empty_like(pixels)
         for number in torch.unique(component).tolist():
-            rows = component == number
-            changed[rows] = self._triggers[number].operator.apply(pixels[rows])
-        return (pixels + strength * (changed - pixels)).clamp(0.0, 1.0)
+            rows, operator = component == number, self._triggers[number].operator
+            local = operator.name in LOCAL
+            low, high = map(math.log, LOCAL_STRENGTH if local else DENSE_STRENGTH)
+            strength = (low + (high - low) * position[rows]).exp()
+            kept = 1.0 if local else 1 - FADE * fading[rows]
+            images = pixels[rows]
+            changed[rows] = kept * images + strength * (operator.apply(images) - images)
+        return changed.clamp(0.0, 1.0)

@@ -1,11 +1,15 @@
 """Where triggered images come from."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
 
-from core.unlearning.pool import RESIDUAL, STRENGTH, TriggerPool
+from core.inversion.result import InvertedTrigger
+from core.triggers.additive import AdditiveOperator
+from core.unlearning.pool import LOCAL_STRENGTH, RESIDUAL, TriggerPool
 
 
 def test_images_are_triggered_and_the_wanted_answer_is_wrong(planted: Any) -> None:
@@ -20,15 +24,45 @@ def test_images_are_triggered_and_the_wanted_answer_is_wrong(planted: Any) -> No
     assert float((triggered.wanted[others] == 2).float().mean()) > 0.9
     outside = planted.trigger.mask_and_pattern((1, 12, 12))[0][0] == 0
     change = (triggered.pixels - pixels).abs()[:, 0][:, outside]
-    assert float(change.max()) <= RESIDUAL + STRENGTH[1] * 1e-3
+    assert float(change.max()) <= RESIDUAL + LOCAL_STRENGTH[1] * 1e-3
 
 
 def test_older_rounds_keep_half_of_the_weight(planted: Any) -> None:
     one = planted.inversion.triggers[0]
     pool = TriggerPool()
-    pool.add([replace(one, weight=0.6), replace(one, weight=0.2)])
-    assert torch.allclose(pool._weights, torch.tensor([0.75, 0.25]))
+    pool.add([replace(one, energy=0.2), replace(one, energy=0.2)])
+    assert pool.weights == pytest.approx((0.5, 0.5))
     pool.add([])
     pool.add([one])
-    assert torch.allclose(pool._weights, torch.tensor([0.375, 0.125, 0.5]))
+    assert pool.weights == pytest.approx((0.25, 0.25, 0.5))
     assert len(pool.triggers) == 3
+
+
+def test_dear_components_hardly_count(planted: Any) -> None:
+    one = planted.inversion.triggers[0]
+    pool = TriggerPool()
+    pool.add([replace(one, energy=0.3), replace(one, energy=0.6)])
+    assert pool.weights == pytest.approx((1 / (1 + math.exp(-4)), 1 / (1 + math.exp(4))))
+
+
+def test_dense_triggers_are_stronger_and_fade_the_image(planted: Any) -> None:
+    local, dense = planted.inversion.triggers[0], _dense()
+    pool = TriggerPool()
+    pool.add([replace(local, energy=0.3), replace(dense, energy=0.3)])
+    assert pool.dense_share == pytest.approx(0.5)
+    only = TriggerPool()
+    only.add([dense])
+    pixels, labels = planted.reference.pixels, planted.reference.labels
+    change = only.sample(planted.model, pixels, labels, torch.Generator().manual_seed(0)).pixels - pixels
+    # Upwards by 0.6 to 8 times 0.02, downwards by up to half of the image, both with the residual.
+    assert 0.1 < float(change.max()) <= 8 * 0.02 + RESIDUAL + 1e-6
+    assert -0.5 - RESIDUAL <= float(change.min()) < -0.2
+
+
+def _dense() -> InvertedTrigger:
+    operator = AdditiveOperator(1, (1, 12, 12))
+    with torch.no_grad():
+        operator.pattern.fill_(0.02)
+    transition = torch.zeros(4, 4)
+    transition[[0, 1, 3], 2] = 1
+    return InvertedTrigger(operator.freeze(), 2, transition, 0.4, 1.0, 1.0)
