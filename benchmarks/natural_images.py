@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--zoo", type=Path, required=True, help="where benchmarks/zoo.py put the models")
     parser.add_argument("--out", type=Path, default=Path("build/natural-images"))
     parser.add_argument("--group", choices=["test", "validation"], default="test")
+    parser.add_argument("--only", nargs="*", default=[], help="names of models; all of the group without it")
     parser.add_argument("--preset", type=Preset, default=Preset.STANDARD)
     parser.add_argument("--datasets", type=Path, default=Path(os.environ.get("ASSAY_DATASETS_DIR", ".")))
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "assay")
@@ -68,7 +69,7 @@ def main() -> None:
     done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     recipes = CIFAR_TEST if arguments.group == "test" else CIFAR_VALIDATION
     for recipe in recipes:
-        if any(row["name"] == recipe.name for row in done):
+        if any(row["name"] == recipe.name for row in done) or (arguments.only and recipe.name not in arguments.only):
             continue
         twin = next(r for r in recipes if r.architecture == recipe.architecture and r.attack is None)
         clean = load(twin, arguments.zoo)
