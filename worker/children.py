@@ -100,6 +100,8 @@ def child_environment(job_dir: Path, threads: int, *, compute: bool) -> dict[str
         "LANG": "C.UTF-8",
         "LC_ALL": "C.UTF-8",
         "OMP_NUM_THREADS": str(threads),
+        # Idle threads sleep: spinning ones make a scan many times slower on a machine that has other work.
+        "OMP_WAIT_POLICY": "PASSIVE",
         "ASSAY_PARENT_PID": str(os.getpid()),
         "CUDA_VISIBLE_DEVICES": "",
     }
