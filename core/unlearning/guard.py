@@ -1,6 +1,5 @@
 """The utility guard: what unlearning may cost, measured on images it never saw."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +11,9 @@ from core.inversion.result import InvertedTrigger
 from core.models.protocol import SuspectModel
 from core.report.schema import Utility
 
-#: Shares of the suspect that are tried, in this order, when the purified weights cost too much.
-_BACK = (0.1, 0.2, 0.3, 0.4, 0.5)
+#: Shares of the suspect that are tried, in this order. Unlearning overshoots: a fifth of the way back gives accuracy
+#: back and costs no measurable resistance. More than that is for weights that would exceed the budget.
+_BACK = (0.2, 0.3, 0.4, 0.5)
 #: Largest flip rate of the worst inverted trigger at which a step back is still acceptable.
 _MOST_FLIPS = 0.1
 
@@ -25,7 +25,7 @@ class Guarded:
     Attributes:
         model: the candidate.
         utility: before and after, on held-out images.
-        accepted: the loss is within the budget.
+        accepted: the loss is within the budget, and no inverted trigger was woken by a step back.
         flip_rate: of the worst inverted trigger on held-out images.
         back: share of the suspect in the weights, 0 if none.
     """
@@ -44,10 +44,9 @@ def guard(
     held_out: ReferenceSet,
     budget: float,
 ) -> Guarded:
-    """The unlearned weights, or the nearest ones towards the suspect that keep the budget.
+    """A little of the way back from the unlearned weights to the suspect, as far as the budget asks for.
 
-    A step back is taken only if it brings the loss within the budget and no inverted trigger works again; it costs
-    resistance to re-attack, so it is the exception.
+    Steps back on which an inverted trigger works again are not taken; then the unlearned weights stand as they are.
 
     Args:
         suspect: the model before.
@@ -57,29 +56,24 @@ def guard(
         budget: largest acceptable loss of utility, a fraction; 0 accepts no loss at all.
     """
     before = accuracy(suspect.target_log_posterior, held_out.pixels, held_out.labels)
-    first: Guarded | None = None
-    for back, model in _candidates(suspect, unlearned):
+
+    def judge(model: SuspectModel, back: float, most_flips: float) -> Guarded:
         after = accuracy(model.target_log_posterior, held_out.pixels, held_out.labels)
         flips = worst_flip_rate(model, triggers, held_out.pixels, held_out.labels)
-        accepted = before - after <= budget and (first is None or flips <= max(_MOST_FLIPS, first.flip_rate))
         utility = Utility(
             measure="accuracy" if held_out.labelled else "agreement_with_suspect",
             images=len(held_out),
             before=before,
             after=after,
         )
-        candidate = Guarded(model, utility, accepted, flips, back)
-        if accepted:
-            return candidate
-        first = first or candidate
-    assert first is not None
-    return first
+        return Guarded(model, utility, before - after <= budget and flips <= most_flips, flips, back)
 
-
-def _candidates(suspect: SuspectModel, unlearned: SuspectModel) -> Iterator[tuple[float, SuspectModel]]:
-    yield 0.0, unlearned
+    whole = judge(unlearned, 0.0, 1.0)
     for back in _BACK:
-        yield back, interpolated(unlearned, suspect, back)
+        candidate = judge(interpolated(unlearned, suspect, back), back, max(_MOST_FLIPS, whole.flip_rate))
+        if candidate.accepted:
+            return candidate
+    return whole
 
 
 @torch.no_grad()

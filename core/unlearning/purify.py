@@ -43,7 +43,7 @@ class Purified:
         rounds: how many were run.
         images_processed: images through a forward and backward pass, re-scans included.
         inverted_flip: flip rate of the worst inverted trigger on held-out images, after.
-        back: share of the suspect in the weights: above 0 the guard had to step back.
+        back: share of the suspect in the weights.
         reason: why nothing may be published, in plain words; empty if accepted.
     """
 
