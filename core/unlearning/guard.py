@@ -12,8 +12,10 @@ from core.models.protocol import SuspectModel
 from core.report.schema import Utility
 
 #: Shares of the suspect that are tried, in this order. Unlearning overshoots: a fifth of the way back gives accuracy
-#: back and costs no measurable resistance. More than that is for weights that would exceed the budget.
+#: back and costs no measurable resistance. More than that is for weights that would spend much of the budget.
 _BACK = (0.2, 0.3, 0.4, 0.5)
+#: Share of the budget that is spent without a step further back.
+_COMFORT = 0.4
 #: Largest flip rate of the worst inverted trigger at which a step back is still acceptable.
 _MOST_FLIPS = 0.1
 
@@ -69,11 +71,20 @@ def guard(
         return Guarded(model, utility, before - after <= budget and flips <= most_flips, flips, back)
 
     whole = judge(unlearned, 0.0, 1.0)
+    best = whole
     for back in _BACK:
         candidate = judge(interpolated(unlearned, suspect, back), back, max(_MOST_FLIPS, whole.flip_rate))
-        if candidate.accepted:
-            return candidate
-    return whole
+        if candidate.accepted and (not best.accepted or best is whole or _after(candidate) > _after(best)):
+            best = candidate
+        if best is not whole and before - _after(best) <= _COMFORT * budget:
+            break
+    return best
+
+
+def _after(guarded: Guarded) -> float:
+    after = guarded.utility.after
+    assert after is not None
+    return after
 
 
 @torch.no_grad()

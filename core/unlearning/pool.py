@@ -15,13 +15,15 @@ from core.models.protocol import SuspectModel
 #: approximated: what is found is the least change that works, in about half the direction of the planted one.
 LOCAL = frozenset({"patch", "tiled"})
 #: Per-image strength is log-uniform between these, for local and for dense triggers.
-LOCAL_STRENGTH, DENSE_STRENGTH = (0.6, 2.5), (0.6, 8.0)
+LOCAL_STRENGTH, DENSE_STRENGTH = (0.6, 2.5), (0.6, 4.0)
 #: Largest share of the image that a dense trigger fades, as blending in a picture does.
-FADE = 0.5
+FADE = 0.3
 #: Largest residual of an image beside the shared trigger.
 RESIDUAL = 0.02
 #: Evidence is exp(-SHARPNESS E / least E): at half as much energy again a component is nearly natural.
 SHARPNESS = 4.0
+#: Least weight of a component that counts as found.
+CONVINCING = 0.1
 #: How much of the weight an older round keeps when a new one comes in.
 _MEMORY = 0.5
 
@@ -45,6 +47,12 @@ class TriggerPool:
     def triggers(self) -> tuple[InvertedTrigger, ...]:
         """Oldest round first."""
         return tuple(self._triggers)
+
+    @property
+    def convincing(self) -> tuple[InvertedTrigger, ...]:
+        """Those with a tenth of the weight at least: the others are nearly natural and work on any model."""
+        pairs = zip(self._triggers, self.weights, strict=True)
+        return tuple(trigger for trigger, weight in pairs if weight >= CONVINCING)
 
     @property
     def weights(self) -> tuple[float, ...]:

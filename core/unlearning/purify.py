@@ -42,7 +42,7 @@ class Purified:
         settled: a look between the rounds found no more than on a clean model; False if the rounds were used up.
         rounds: how many were run.
         images_processed: images through a forward and backward pass, re-scans included.
-        inverted_flip: flip rate of the worst inverted trigger on held-out images, after.
+        inverted_flip: flip rate of the worst convincing inverted trigger on held-out images, after.
         back: share of the suspect in the weights.
         reason: why nothing may be published, in plain words; empty if accepted.
     """
@@ -118,7 +118,7 @@ def purify(
         if settled:
             break
     current.module.to(memory_format=torch.contiguous_format)
-    chosen = guard(suspect, current, pool.triggers, held_out, config.utility_budget)
+    chosen = guard(suspect, current, pool.convincing, held_out, config.utility_budget)
     ctx.progress(1.0)
     return Purified(
         model=chosen.model,

@@ -28,7 +28,7 @@ REATTACK_CLIP = 3.0
 #: Largest norm of the triggered gradient: this, or for dense triggers this share of the clean gradient's norm. They are
 #: only approximated, so unlearning them has to reach beyond what was found; a bound of 3 drowns in clean gradients of
 #: norm 10 to 50, as networks without a normalisation before the pooling have them.
-TRIGGERED_CLIP, DENSE_SHARE = 3.0, 1.5
+TRIGGERED_CLIP, DENSE_SHARE = 3.0, 1.0
 #: Largest norm of the sum.
 CLIP = 5.0
 
