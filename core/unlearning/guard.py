@@ -14,6 +14,8 @@ from core.report.schema import Utility
 #: Shares of the suspect that are tried, in this order. Unlearning overshoots: a fifth of the way back gives accuracy
 #: back and costs no measurable resistance. More than that is for weights that would spend much of the budget.
 _BACK = (0.2, 0.3, 0.4, 0.5)
+#: Accuracies are single-precision ratios: a loss of exactly the budget must not fail by their rounding.
+_ROUNDING = 1e-6
 #: Share of the budget that is spent without a step further back.
 _COMFORT = 0.4
 #: Largest flip rate of the worst inverted trigger at which a step back is still acceptable.
@@ -68,7 +70,7 @@ def guard(
             before=before,
             after=after,
         )
-        return Guarded(model, utility, before - after <= budget and flips <= most_flips, flips, back)
+        return Guarded(model, utility, before - after <= budget + _ROUNDING and flips <= most_flips, flips, back)
 
     whole = judge(unlearned, 0.0, 1.0)
     best = whole
