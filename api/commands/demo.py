@@ -172,6 +172,7 @@ def _measure(scanned: list[Scanned]) -> dict[str, dict[str, float]]:
     done = subprocess.run(  # noqa: S603 - our own command
         [sys.executable, "-m", "examples.measure", json.dumps(job)],
         cwd=ROOT,
+        env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
         capture_output=True,
         text=True,
         check=False,
