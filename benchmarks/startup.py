@@ -2,8 +2,8 @@
 
     python benchmarks/startup.py
 
-Prints, over several fresh processes: seconds from exec until `api.app:create_app()` has returned and the resident memory
-then; seconds from exec of `assay serve` until /healthz answers 200.
+Prints, over several fresh processes: seconds until `api.app:create_app()` has been imported and has returned, and the
+resident memory then; seconds from exec of `assay serve` until /healthz answers 200.
 """
 
 import os
@@ -69,7 +69,9 @@ def serve_once() -> float:
 def main() -> None:
     apps = [create_app_once() for _ in range(RUNS)]
     serves = [serve_once() for _ in range(RUNS)]
-    print(f"create_app      median {statistics.median(s for s, _ in apps):.2f} s, {max(m for _, m in apps):.0f} MB at most")
+    print(
+        f"create_app      median {statistics.median(s for s, _ in apps):.2f} s, {max(m for _, m in apps):.0f} MB at most"
+    )
     print(f"serve->healthz  median {statistics.median(serves):.2f} s, {max(serves):.2f} s at most")
 
 

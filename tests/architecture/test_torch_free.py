@@ -4,10 +4,20 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
-TORCH_FREE = ["domain", "errors", "config", "context", "plugins", "settings", "report", "policy", "storage", "registry", "jobs"]
+TORCH_FREE = [
+    "domain",
+    "errors",
+    "config",
+    "context",
+    "plugins",
+    "settings",
+    "report",
+    "policy",
+    "storage",
+    "registry",
+    "jobs",
+]
 
 
 def torch_free_modules() -> list[str]:
