@@ -69,9 +69,8 @@ def serve_once() -> float:
 def main() -> None:
     apps = [create_app_once() for _ in range(RUNS)]
     serves = [serve_once() for _ in range(RUNS)]
-    print(
-        f"create_app      median {statistics.median(s for s, _ in apps):.2f} s, {max(m for _, m in apps):.0f} MB at most"
-    )
+    seconds, megabytes = statistics.median(s for s, _ in apps), max(m for _, m in apps)
+    print(f"create_app      median {seconds:.2f} s, {megabytes:.0f} MB at most")
     print(f"serve->healthz  median {statistics.median(serves):.2f} s, {max(serves):.2f} s at most")
 
 
