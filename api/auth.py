@@ -12,12 +12,12 @@ from enum import StrEnum
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from core.registry.keys import Principal
 from fastapi import Depends, Request
 
 from api.deps import Services, services_of
 from core.errors import ForbiddenError, UnauthorizedError
 from core.registry.ids import DEFAULT_ORG
+from core.registry.keys import Principal
 
 
 class Scope(StrEnum):

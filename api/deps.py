@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from threading import Event
 
-from core.registry.keys import ApiKeyService
 from fastapi import Request
 
 from api.background import Background
 from api.downloads import Verifier
 from core.jobs.service import JobService
+from core.registry.keys import ApiKeyService
 from core.registry.session import Database
 from core.settings import Settings
 from core.storage.protocol import BlobStore

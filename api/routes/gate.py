@@ -2,13 +2,13 @@
 
 from typing import Annotated
 
-from core.registry.keys import Principal
 from fastapi import APIRouter, Depends, Query
 
 from api.auth import Scope, requires
 from api.deps import Services, services_of
 from api.routes import problems_for
 from api.views import GateOut
+from core.registry.keys import Principal
 
 router = APIRouter(prefix="/v1/gate", tags=["gate"])
 

@@ -2,7 +2,6 @@
 
 from typing import Annotated
 
-from core.registry.keys import Principal
 from fastapi import APIRouter, Depends
 
 from api.auth import Scope, requires
@@ -10,6 +9,7 @@ from api.deps import Services, services_of
 from api.ids import known_shape
 from api.routes import problems_for
 from api.views import ModelOut
+from core.registry.keys import Principal
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
