@@ -20,8 +20,10 @@ from core.report.schema import ReattackPoint, Verification
 
 #: Shares no random number with the scan and the unlearning, whose seeds are the configured one and a few above it.
 FRESH_SEED = 1_000_003
-#: Largest share of held-out images that the worst inverted trigger may still move.
+#: Largest share of held-out images that the worst convincing trigger may still move.
 MOST_FLIPS = 0.2
+#: Within this factor of the least energy a trigger is convincing; dearer ones are nearly natural and move any model.
+CONVINCING = 1.5
 #: Share of the reference set the attacks are measured on.
 HELD_OUT = 0.5
 #: The attacker's learning rate.
@@ -57,20 +59,26 @@ def verify(
     detection = detect(purified, found, reference, preset=config.preset)
     attacker_images, held_out = reference.split(HELD_OUT, seed)
     images, labels = held_out.pixels, held_out.labels
-    after = worst_flip_rate(purified, inversion.triggers, images, labels)
+    triggers = _convincing(inversion)
+    after = worst_flip_rate(purified, triggers, images, labels)
     verification = Verification(
         detection=detection,
         passed=detection.verdict is Verdict.CLEAN and after <= MOST_FLIPS,
-        inverted_flip_before=worst_flip_rate(suspect, inversion.triggers, images, labels),
+        inverted_flip_before=worst_flip_rate(suspect, triggers, images, labels),
         inverted_flip_after=after,
-        reattack=_reattack(purified, inversion, attacker_images, held_out, seed, ctx.part(0.8, 1.0)),
+        reattack=_reattack(purified, triggers, attacker_images, held_out, seed, ctx.part(0.8, 1.0)),
     )
     return verification, found.images_processed
 
 
+def _convincing(inversion: InversionResult) -> tuple[InvertedTrigger, ...]:
+    least = min((trigger.energy for trigger in inversion.triggers), default=0.0)
+    return tuple(trigger for trigger in inversion.triggers if trigger.energy <= CONVINCING * least)
+
+
 def _reattack(
     purified: SuspectModel,
-    inversion: InversionResult,
+    triggers: tuple[InvertedTrigger, ...],
     attacker_images: ReferenceSet,
     held_out: ReferenceSet,
     seed: int,
@@ -78,9 +86,7 @@ def _reattack(
 ) -> list[ReattackPoint]:
     """Retuning with the trigger that works best; empty if there are too few images for the attacker."""
     attacker = Attacker()
-    trigger = max(
-        inversion.triggers, key=lambda item: flip_rate(purified, item, held_out.pixels, held_out.labels), default=None
-    )
+    trigger = max(triggers, key=lambda item: flip_rate(purified, item, held_out.pixels, held_out.labels), default=None)
     if trigger is None or not _feasible(trigger, attacker_images, attacker):
         return []
 
