@@ -1,6 +1,7 @@
 """The database: one class that hides what differs between SQLite and PostgreSQL."""
 
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -123,7 +124,7 @@ class Database:
         """An alembic.config.Config that finds the migrations, bound to `connection` if given."""
         from alembic.config import Config
 
-        config = Config()
+        config = Config(stdout=sys.stdout)  # alembic's default is whatever that was when it was imported
         config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         config.attributes["connection"] = connection
         return config
