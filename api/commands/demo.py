@@ -194,9 +194,13 @@ def _row(item: Scanned, truth: str, measured: dict[str, float]) -> dict[str, Any
 
 
 def _table(rows: list[dict[str, Any]], scanned: list[Scanned]) -> Table:
-    table = Table(title="True triggers on test images, measured from the downloaded weights")
-    for heading in ("model", "truth", "verdict", "score", "ACC", "ASR", "ACC after", "ASR after", "RA after", "scan"):
-        table.add_column(heading, justify="left" if heading in ("model", "truth", "verdict") else "right")
+    table = Table(
+        title="True triggers on test images, from the downloaded weights", box=box.SIMPLE, padding=(0, 1, 0, 0)
+    )
+    for heading in ("model", "truth", "verdict"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("score", "ACC", "ASR", "ACC\nafter", "ASR\nafter", "RA\nafter", "scan"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row, item in zip(rows, scanned, strict=True):
         right = row["verdict"] == row["truth"]
         colour = "green" if right else "red"
@@ -210,6 +214,6 @@ def _table(rows: list[dict[str, Any]], scanned: list[Scanned]) -> Table:
             f"{row['acc_before']:.1%}",
             f"{row['asr_before']:.1%}",
             *after,
-            f"{row['scan_s']} s",
+            f"{row['scan_s']:.0f} s",
         )
     return table
