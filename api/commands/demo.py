@@ -194,9 +194,7 @@ def _row(item: Scanned, truth: str, measured: dict[str, float]) -> dict[str, Any
 
 
 def _table(rows: list[dict[str, Any]], scanned: list[Scanned]) -> Table:
-    table = Table(
-        title="True triggers on test images, from the downloaded weights", box=box.SIMPLE, padding=(0, 1, 0, 0)
-    )
+    table = Table(title="True triggers on test images, from the downloaded weights", box=None, pad_edge=False)
     for heading in ("model", "truth", "verdict"):
         table.add_column(heading, no_wrap=True)
     for heading in ("score", "ACC", "ASR", "ACC\nafter", "ASR\nafter", "RA\nafter", "scan"):
