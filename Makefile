@@ -50,7 +50,6 @@ serve: setup ## Start the service on http://127.0.0.1:8000 with the embedded wor
 	$(BIN)/assay serve
 
 bench: setup ## Benchmarks (slow, never part of the tests): see docs/benchmarks.md
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(BIN)/python benchmarks/upload.py
 	$(BIN)/python benchmarks/startup.py
 

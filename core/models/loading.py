@@ -22,9 +22,6 @@ from core.models.preprocessing import accuracy, choose
 from core.models.protocol import SuspectModel
 from core.report.schema import ModelInfo, PreprocessInfo, ReferenceInfo
 
-#: Accuracy below this many times chance says that labels or preprocessing are wrong.
-_NEAR_CHANCE = 1.5
-
 
 @dataclass(frozen=True, slots=True)
 class LoadedSuspect:
@@ -47,12 +44,6 @@ class LoadedSuspect:
     reference_report: Mapping[str, Any] | None
     reference_accuracy: float | None
     auxiliary: Mapping[str, Tensor]
-
-    @property
-    def near_chance(self) -> bool:
-        """The labelled reference set contradicts the model: labels or preprocessing are probably wrong."""
-        chance = 1 / self.model.num_targets
-        return self.reference_accuracy is not None and self.reference_accuracy < min(_NEAR_CHANCE * chance, 0.9)
 
     def export_state(self, model: SuspectModel) -> dict[str, Tensor]:
         """What `export_original` and `export_safetensors` take, for a model unlearned from this one."""

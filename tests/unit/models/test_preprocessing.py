@@ -5,15 +5,10 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from core.config import Preprocess
 from core.data.reference import ReferenceSet
 from core.data.transforms import normalisations
 from core.models.architectures import build
-from core.models.classifier import Classifier
-from core.models.layout import Layout
-from core.models.loading import LoadedSuspect
 from core.models.preprocessing import accuracy, choose
-from tests.support.checkpoints import tiny_network
 
 
 def _images(count: int, channels: int, classes: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
@@ -77,10 +72,3 @@ def test_networks_without_batch_normalisation() -> None:
 def test_accuracy_counts_hits() -> None:
     reference = ReferenceSet(torch.zeros(10, 1, 2, 2), torch.arange(10) % 2, True)
     assert accuracy(lambda pixels: torch.tensor([[0.0, 1.0]]).expand(len(pixels), 2), reference) == 0.5
-
-
-@pytest.mark.parametrize(("value", "expected"), [(None, False), (0.1, True), (0.2, False), (0.95, False)])
-def test_near_chance(value: float | None, expected: bool) -> None:
-    model = Classifier(tiny_network(), Preprocess((0.5,), (0.5,), (32, 32)), (3, 32, 32), 10)
-    layout = Layout("safetensors", [], [], "", [], [], False, {}, {}, [])
-    assert LoadedSuspect(model, layout, {}, "", None, value, {}).near_chance is expected
