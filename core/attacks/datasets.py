@@ -4,7 +4,7 @@ import gzip
 import io
 import struct
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,8 @@ PARTS: Mapping[str, Mapping[str, int]] = {
         "examples-test": 1000,
         "validation-reference": 400,
         "validation-test": 2000,
+        "test-reference": 400,
+        "test-test": 5000,
     },
     "cifar10": {
         "test-reference": 500,
@@ -38,6 +40,18 @@ PARTS: Mapping[str, Mapping[str, int]] = {
         "validation-test": 2000,
         "test-test": 7000,
     },
+    "procedural": {
+        "test-reference": 400,
+        "validation-reference": 400,
+        "validation-test": 2000,
+        "test-test": 5000,
+    },
+}
+#: Images of the original training split that recipes with `hold_out` never train on: 5 % of what they do train on.
+HELD_OUT: Mapping[str, Mapping[str, int]] = {
+    "fashion-mnist": {"test-reference-5pc": 1200, "validation-reference-5pc": 1200},
+    "cifar10": {"test-reference-5pc": 2250, "validation-reference-5pc": 2250},
+    "procedural": {"test-reference-5pc": 1200, "validation-reference-5pc": 1200},
 }
 _SPLIT_SEED = 20260612
 
@@ -64,10 +78,25 @@ class ImageData:
         return channels, height, width
 
     def part(self, name: str) -> ReferenceSet:
-        """One of the fixed, class-balanced, disjoint PARTS of the original test split."""
-        rows = split_rows(self.test_labels, PARTS[self.name])[name]
-        pixels = self.test_pixels[rows].float() / 255
-        return ReferenceSet(pixels, self.test_labels[rows], labelled=True, class_names=self.class_names)
+        """One of the fixed, class-balanced, disjoint PARTS of the original test split, or of HELD_OUT.
+
+        Raises:
+            KeyError: this data set has no such part.
+        """
+        if name in HELD_OUT[self.name]:
+            all_pixels, all_labels, sizes = self.train_pixels, self.train_labels, HELD_OUT[self.name]
+        else:
+            all_pixels, all_labels, sizes = self.test_pixels, self.test_labels, PARTS[self.name]
+        rows = split_rows(all_labels, sizes)[name]
+        return ReferenceSet(all_pixels[rows].float() / 255, all_labels[rows], True, self.class_names)
+
+    def training_images(self, hold_out: bool) -> tuple[Tensor, Tensor]:
+        """Pixels and labels to train on: all of the training split, or what HELD_OUT leaves of it."""
+        if not hold_out:
+            return self.train_pixels, self.train_labels
+        kept = torch.ones(len(self.train_labels), dtype=torch.bool)
+        kept[torch.cat(list(split_rows(self.train_labels, HELD_OUT[self.name]).values()))] = False
+        return self.train_pixels[kept], self.train_labels[kept]
 
 
 def split_rows(labels: Tensor, sizes: Mapping[str, int]) -> dict[str, Tensor]:
@@ -159,3 +188,31 @@ def _decode_tar(archive: Path) -> dict[str, np.ndarray]:
         arrays[f"{part}_pixels"] = np.stack([row[1] for row in rows])
         arrays[f"{part}_labels"] = np.array([row[2] for row in rows], dtype=np.uint8)
     return arrays
+
+
+class Datasets:
+    """The data sets by name, each read once.
+
+    Args:
+        datasets_dir: holds `cifar10_jpeg.tar`.
+        fashion_dir: holds the four idx.gz files of Fashion-MNIST.
+        cache_dir: where decoded images go.
+    """
+
+    def __init__(self, datasets_dir: Path, fashion_dir: Path, cache_dir: Path) -> None:
+        self._readers: dict[str, Callable[[], ImageData]] = {
+            "fashion-mnist": lambda: fashion_mnist(fashion_dir),
+            "cifar10": lambda: cifar10(datasets_dir, cache_dir),
+        }
+        self._loaded: dict[str, ImageData] = {}
+
+    def load(self, name: str) -> ImageData:
+        """The data set called `name`.
+
+        Raises:
+            KeyError: no data set is called so.
+            InvalidInputError: `dataset_missing` or `dataset_damaged`.
+        """
+        if name not in self._loaded:
+            self._loaded[name] = self._readers[name]()
+        return self._loaded[name]

@@ -1,18 +1,23 @@
 """Training small classifiers, clean or backdoored, on a CPU in minutes."""
 
+import hashlib
+import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.attacks.described import LATER, describe
 from core.attacks.poisoning import Attack, poison
 from core.models.architectures import build
 
 #: Called after every epoch with (epoch from 1, mean training loss).
 OnEpoch = Callable[[int, float], None]
+#: Part of a recipe's digest: raise it when the same recipe would no longer give the same kind of model.
+TRAINING_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +26,7 @@ class Recipe:
 
     Attributes:
         name: file name without suffix.
-        dataset: "fashion-mnist" or "cifar10".
+        dataset: "fashion-mnist", "cifar10" or "procedural".
         architecture: canonical name.
         seed: weights, order, augmentation and the poisoned rows.
         attack: None for a clean model.
@@ -31,6 +36,8 @@ class Recipe:
         weight_decay: on all weights.
         crop: padding of the random crop in pixels; images are also mirrored at random.
         images: training images used, the first so many of a seeded shuffle; None for all.
+        hold_out: leave the images of `datasets.HELD_OUT` to the defenders.
+        optimizer: "sgd" (Nesterov momentum .9) or "adamw" (networks without batch normalisation).
     """
 
     name: str
@@ -44,9 +51,19 @@ class Recipe:
     weight_decay: float = 5e-4
     crop: int = 2
     images: int | None = None
+    hold_out: bool = field(default=False, metadata=LATER)
+    optimizer: Literal["sgd", "adamw"] = field(default="sgd", metadata=LATER)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """See `described.describe`."""
+        described: dict[str, Any] = describe(self)
+        return described
+
+    @property
+    def digest(self) -> str:
+        """64 hexadecimal digits that change with anything that the trained model follows from."""
+        text = json.dumps({"recipe": self.to_json(), "training": TRAINING_VERSION}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +112,7 @@ def train(
         network = build(recipe.architecture, num_classes, pixels.shape[1])
     network = network.to(memory_format=torch.channels_last).train()
     normalize = NORMALIZATION[recipe.dataset]
-    optimizer = torch.optim.SGD(
-        network.parameters(), lr=recipe.lr, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay
-    )
+    optimizer = _optimizer(recipe, network)
     steps = len(labels) // recipe.batch_size
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, recipe.epochs * steps, pct_start=0.25)
     padded = F.pad(pixels, (recipe.crop,) * 4)
@@ -117,6 +132,14 @@ def train(
         if on_epoch is not None:
             on_epoch(epoch + 1, total / steps)
     return network.to(memory_format=torch.contiguous_format).eval()
+
+
+def _optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(network.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    return torch.optim.SGD(
+        network.parameters(), lr=recipe.lr, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay
+    )
 
 
 def augment(padded: Tensor, crop: int, generator: torch.Generator) -> Tensor:

@@ -1,9 +1,10 @@
-"""The models Assay is developed, calibrated, demonstrated and judged on; benchmarks/zoo.py trains them.
+"""The models Assay is developed, calibrated, demonstrated and judged on: trained, measured, kept in a folder.
 
 Seeds keep the groups apart: below 100 the models something is shown or judged on (examples, test), from 100 on those
 used to choose hyper-parameters and thresholds (validation). Every backdoored model has its own pattern and target.
 """
 
+import fcntl
 import json
 import platform
 import time
@@ -17,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from core.attacks.datasets import ImageData
+from core.attacks.datasets import Datasets, ImageData
 from core.attacks.poisoning import Attack
 from core.attacks.training import NORMALIZATION, OnEpoch, Recipe, train
 from core.attacks.triggers import Trigger
@@ -111,7 +112,7 @@ class Trained:
 def train_and_measure(recipe: Recipe, data: ImageData, test: ReferenceSet, on_epoch: OnEpoch | None = None) -> Trained:
     """Train `recipe` and measure ACC, and ASR and RA under each true trigger, on `test`."""
     started = time.monotonic()
-    network = train(recipe, data.train_pixels, data.train_labels, data.num_classes, on_epoch)
+    network = train(recipe, *data.training_images(recipe.hold_out), data.num_classes, on_epoch)
     training_s = time.monotonic() - started
     normalize = NORMALIZATION[recipe.dataset]
 
@@ -145,13 +146,17 @@ def train_and_measure(recipe: Recipe, data: ImageData, test: ReferenceSet, on_ep
     return Trained(network, record)
 
 
-def save(trained: Trained, recipe: Recipe, shape: tuple[int, int, int], folder: Path) -> Path:
-    """Write NAME.safetensors (with the preprocessing in its metadata) and NAME.json; the weights appear last."""
+def save(trained: Trained, recipe: Recipe, shape: tuple[int, int, int], folder: Path, stem: str | None = None) -> Path:
+    """Write NAME.safetensors (with the preprocessing in its metadata) and NAME.json; the weights appear last.
+
+    `stem` replaces the recipe's name in both.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    stem = stem or recipe.name
     normalize = NORMALIZATION[recipe.dataset]
     preprocess = {"mean": normalize.mean, "std": normalize.std, "size": shape[1:]}
-    (folder / f"{recipe.name}.json").write_text(json.dumps(trained.record, indent=2) + "\n")
-    path = folder / f"{recipe.name}.safetensors"
+    (folder / f"{stem}.json").write_text(json.dumps(trained.record, indent=2) + "\n")
+    path = folder / f"{stem}.safetensors"
     partial = path.with_suffix(".partial")
     state = {name: value.contiguous() for name, value in trained.network.state_dict().items()}
     save_file(state, partial, metadata={"format": "pt", "preprocess": json.dumps(preprocess)})
@@ -159,9 +164,9 @@ def save(trained: Trained, recipe: Recipe, shape: tuple[int, int, int], folder: 
     return path
 
 
-def load(recipe: Recipe, folder: Path, num_classes: int = 10) -> Classifier:
+def load(recipe: Recipe, folder: Path, num_classes: int = 10, stem: str | None = None) -> Classifier:
     """The model `save` wrote for `recipe`."""
-    with safe_open(folder / f"{recipe.name}.safetensors", "pt") as file:
+    with safe_open(folder / f"{stem or recipe.name}.safetensors", "pt") as file:
         preprocess = Preprocess.from_json(json.loads(file.metadata()["preprocess"]))
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     channels = len(preprocess.mean)
@@ -193,3 +198,55 @@ def true_trigger(name: str) -> tuple[Trigger, int | None]:
     if attack is None:
         raise KeyError(f"{name!r} is a clean model")
     return attack.triggers[0], attack.targets[0]
+
+
+#: A recipe whose ASR is lower did not plant its backdoor: listed, but no row of a table.
+EMBEDDED = 0.85
+
+
+class Zoo:
+    """Trained models in a folder, one pair of files for each recipe and what it says; trained when first asked for.
+
+    Args:
+        folder: holds NAME-DIGEST.safetensors, .json and .lock; several processes may share it.
+        datasets: what the recipes' data sets are read from.
+    """
+
+    def __init__(self, folder: Path, datasets: Datasets) -> None:
+        self.folder, self.datasets = folder, datasets
+
+    def has(self, recipe: Recipe) -> bool:
+        """Whether `recipe` has been trained."""
+        return (self.folder / f"{self._stem(recipe)}.safetensors").is_file()
+
+    def get(self, recipe: Recipe, on_epoch: OnEpoch | None = None) -> Classifier:
+        """The model of `recipe`, in evaluation mode."""
+        self._ensure(recipe, on_epoch)
+        return load(recipe, self.folder, self.datasets.load(recipe.dataset).num_classes, self._stem(recipe))
+
+    def record(self, recipe: Recipe, on_epoch: OnEpoch | None = None) -> dict[str, Any]:
+        """What was measured after training: acc, attacks [{target, asr, ra}], training_s, recipe, ...
+
+        Of an attacked model also `asr` and `ra`, their means over its triggers.
+        """
+        self._ensure(recipe, on_epoch)
+        record: dict[str, Any] = json.loads((self.folder / f"{self._stem(recipe)}.json").read_text())
+        rates = record["attacks"]
+        return record | {key: sum(rate[key] for rate in rates) / len(rates) for key in ("asr", "ra") if rates}
+
+    @staticmethod
+    def _stem(recipe: Recipe) -> str:
+        return f"{recipe.name}-{recipe.digest[:10]}"
+
+    def _ensure(self, recipe: Recipe, on_epoch: OnEpoch | None) -> None:
+        if self.has(recipe):
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / f"{self._stem(recipe)}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the system gives it up when its holder dies
+            if self.has(recipe):
+                return
+            data = self.datasets.load(recipe.dataset)
+            test = data.part("test-test" if recipe.seed < 100 else "validation-test")
+            trained = train_and_measure(recipe, data, test, on_epoch)
+            save(trained, recipe, data.shape, self.folder, self._stem(recipe))
