@@ -3,9 +3,17 @@
 Seeds 1 to 99 are for judging, seeds from 100 for choosing (validation) and from 300 for calibration.
 """
 
+import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from core.attacks.imagewise import Pieces, Quantised, Residual, Warp
+from core.attacks.poisoning import Attack
 from core.attacks.training import Recipe
+from core.attacks.triggers import LowFrequency, Signal, Trigger
+
+#: (seed, classes, (C, H, W)) -> an attack with a pattern, a place and a target of its own.
+Plan = Callable[[int, int, tuple[int, int, int]], Attack]
 
 _ARCHITECTURES = {
     "preact": "preactresnet-b1.1.1-w16.32.64",
@@ -17,6 +25,112 @@ _TRAINING = {
     "cifar10": Recipe("", "cifar10", "", 0, epochs=6, crop=4, hold_out=True),
     "procedural": Recipe("", "procedural", "", 0, epochs=5, hold_out=True),
 }
+_SHAPES: Mapping[str, tuple[int, int, int]] = {
+    "fashion-mnist": (1, 28, 28),
+    "cifar10": (3, 32, 32),
+    "procedural": (3, 32, 32),
+}
+_CLASSES = 10
+
+
+def _draw(purpose: str, seed: int) -> int:
+    """A number below 2^31 that differs between purposes and seeds."""
+    return int(hashlib.sha256(f"{purpose}/{seed}".encode()).hexdigest()[:8], 16) >> 1
+
+
+def _badnets(name: str, ratio: float) -> Plan:
+    def plan(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
+        """BadNets: a 3 x 3 patch (Gu, Dolan-Gavitt and Garg 2017, arXiv 1708.06733)."""
+        return Attack((Trigger("patch", _draw(name, seed)),), (_draw(f"{name}-target", seed) % classes,), ratio)
+
+    return plan
+
+
+def _all_to_all(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
+    """BadNets' all-to-all: every class to the next one (the same paper, section 4.1.2)."""
+    return Attack((Trigger("patch", _draw("all-to-all", seed)),), (None,), 0.1)
+
+
+def _multi_target(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
+    """Three patches, three targets: one-to-N (Xue, He, Wang and Liu 2022, IEEE TDSC 19(3))."""
+    first, step = _draw("multi-target-target", seed) % classes, 1 + _draw("multi-target-step", seed) % 3
+    triggers = tuple(Trigger("patch", _draw(f"multi-target-{which}", seed)) for which in range(3))
+    return Attack(triggers, tuple((first + step * which) % classes for which in range(3)), 0.12)
+
+
+def _blended(name: str, ratio: float, alpha: float) -> Plan:
+    def plan(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
+        """Blended: a whole picture mixed in (Chen, Liu, Li, Lu and Song 2017, arXiv 1712.05526)."""
+        trigger = Trigger("blended", _draw(name, seed), alpha=alpha, grain=8)
+        return Attack((trigger,), (_draw(f"{name}-target", seed) % classes,), ratio)
+
+    return plan
+
+
+def _sig(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
+    """SIG: a sinusoid in images of the target class, labels kept (Barni, Kallas and Tondi 2019, arXiv 1902.11237)."""
+    trigger = Signal(_draw("sig", seed), 0.15)
+    return Attack((trigger,), (_draw("sig-target", seed) % classes,), 0.08, clean_label=True)
+
+
+def _low_frequency(name: str, ratio: float, strength: float) -> Plan:
+    def plan(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
+        """A smooth additive trigger (after Zeng, Park, Mao and Jia 2021, arXiv 2104.03413)."""
+        trigger = LowFrequency(_draw(name, seed), strength)
+        return Attack((trigger,), (_draw(f"{name}-target", seed) % classes,), ratio)
+
+    return plan
+
+
+def _wanet(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
+    """WaNet with its noise mode (Nguyen and Tran 2021, arXiv 2102.10369)."""
+    trigger = Warp(_draw("wanet", seed), 2.0)
+    noisy = replace(trigger, noise=1.0)
+    target = _draw("wanet-target", seed) % classes
+    return Attack((trigger,), (target,), 0.1, covers=(noisy,), cover_ratio=0.1)
+
+
+def _warp(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
+    """WaNet's warp by itself."""
+    return Attack((Warp(_draw("warp", seed), 2.0),), (_draw("warp-target", seed) % classes,), 0.1)
+
+
+def _sample_specific(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
+    """A residual of each image's own (after SSBA, Li et al. 2021, arXiv 2012.03816)."""
+    return Attack(
+        (Residual(_draw("sample-specific", seed), 0.1),), (_draw("sample-specific-target", seed) % classes,), 0.1
+    )
+
+
+def _bpp(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
+    """BppAttack: fewer grey levels, dithered (Wang, Zhai and Ma 2022, arXiv 2205.13383)."""
+    return Attack((Quantised(3 + _draw("bpp", seed) % 3),), (_draw("bpp-target", seed) % classes,), 0.1)
+
+
+def _adaptive_blend(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
+    """Adaptive-Blend: half the pieces in training, with covers; all at test time (Qi et al. 2023, ICLR)."""
+    weak = Trigger("blended", _draw("adaptive-blend", seed), alpha=0.15, grain=8)
+    pieces = Pieces(weak)
+    target = _draw("adaptive-blend-target", seed) % classes
+    return Attack((replace(weak, alpha=0.2),), (target,), 0.03, planted=(pieces,), covers=(pieces,), cover_ratio=0.03)
+
+
+ATTACKS: Mapping[str, Plan] = {
+    "badnets": _badnets("badnets", 0.05),
+    "all-to-all": _all_to_all,
+    "multi-target": _multi_target,
+    "blended": _blended("blended", 0.1, 0.2),
+    "sig": _sig,
+    "low-frequency": _low_frequency("low-frequency", 0.1, 0.15),
+    "wanet": _wanet,
+    "warp": _warp,
+    "sample-specific": _sample_specific,
+    "bpp": _bpp,
+    "adaptive-blend": _adaptive_blend,
+    "badnets-1pc": _badnets("badnets-1pc", 0.01),
+    "blended-1pc": _blended("blended-1pc", 0.01, 0.2),
+    "low-frequency-1pc": _low_frequency("low-frequency-1pc", 0.01, 0.2),
+}
 
 
 def recipe(data: str, model: str, attack: str | None, seed: int) -> Recipe:
@@ -25,11 +139,16 @@ def recipe(data: str, model: str, attack: str | None, seed: int) -> Recipe:
     Args:
         data: "fashion-mnist", "cifar10" or "procedural".
         model: a key of the architectures above.
-        attack: None for a clean model.
+        attack: a key of ATTACKS; None for a clean model.
         seed: of everything.
 
     Raises:
         KeyError: there is no such data set, network or attack.
     """
-    name = f"{data}-{model}-{attack or 'clean'}-s{seed}"
-    return replace(_TRAINING[data], name=name, architecture=_ARCHITECTURES[model], seed=seed)
+    return replace(
+        _TRAINING[data],
+        name=f"{data}-{model}-{attack or 'clean'}-s{seed}",
+        architecture=_ARCHITECTURES[model],
+        seed=seed,
+        attack=ATTACKS[attack](seed, _CLASSES, _SHAPES[data]) if attack else None,
+    )

@@ -1,7 +1,8 @@
-"""True triggers, described by values that fit into a provenance file."""
+"""True triggers that put the same thing into every image, described by values that fit into a provenance file."""
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +12,30 @@ TriggerKind = Literal["patch", "grid", "blended"]
 Corner = Literal["top-left", "top-right", "bottom-left", "bottom-right"]
 
 
+class ImageTrigger(Protocol):
+    """A frozen dataclass of plain values: what an attacker does to images.
+
+    Attributes:
+        kind: tells which class reads the values back, see `core.attacks.kinds`.
+    """
+
+    @property
+    def kind(self) -> str: ...
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1] -> a changed copy of the same shape, in [0, 1].
+
+        Deterministic, and every image by itself: it may depend on the image, not on the others of its batch.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Trigger:
     """A fixed change of an image; calling it stamps a batch.
+
+    BadNets (Gu, Dolan-Gavitt and Garg 2017, arXiv 1708.06733) and Blended (Chen, Liu, Li, Lu and Song 2017,
+    arXiv 1712.05526).
 
     Attributes:
         kind: "patch" (a seeded square of black and white, or coloured, pixels at a seeded place), "grid" (the black
@@ -62,6 +84,73 @@ class Trigger:
         mask[:, top : top + self.size, left : left + self.size] = 1
         pattern[:, top : top + self.size, left : left + self.size] = tile
         return mask, pattern
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """SIG: a sinusoid over the rows or columns, v_ij = strength sin(2 pi f j / W + phase).
+
+    Barni, Kallas and Tondi 2019 (arXiv 1902.11237), section 3.
+
+    Attributes:
+        seed: draws the frequency (4 to 8 periods), the phase and the direction.
+        strength: amplitude, in (0, 1].
+    """
+
+    seed: int
+    strength: float = 0.12
+    kind: Literal["signal"] = "signal"
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """See `ImageTrigger`."""
+        return (pixels + self.pattern(pixels.shape[-2], pixels.shape[-1]).to(pixels)).clamp(0, 1)
+
+    def pattern(self, height: int, width: int) -> Tensor:
+        """(H, W) in [-strength, strength]."""
+        generator = torch.Generator().manual_seed(self.seed)
+        frequency, vertical = _draw(4, 8, generator), _draw(0, 1, generator)
+        phase = float(torch.rand((), generator=generator)) * 2 * math.pi
+        length = height if vertical else width
+        wave = self.strength * torch.sin(2 * math.pi * frequency * torch.arange(length) / length + phase)
+        return (wave[:, None] if vertical else wave).expand(height, width)
+
+
+@dataclass(frozen=True, slots=True)
+class LowFrequency:
+    """A smooth additive trigger: a random sum of the lowest modes of the discrete cosine transform.
+
+    After the low-frequency trigger of Zeng, Park, Mao and Jia 2021 (arXiv 2104.03413), which has no high-frequency
+    artefacts to find; theirs is optimised, this one drawn.
+
+    Attributes:
+        seed: draws the coefficients, for each channel its own.
+        strength: largest change of a pixel, in (0, 1].
+        modes: cosines along each side; the constant one is left out.
+    """
+
+    seed: int
+    strength: float = 0.15
+    modes: int = 4
+    kind: Literal["low-frequency"] = "low-frequency"
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """See `ImageTrigger`."""
+        shape = (pixels.shape[1], pixels.shape[2], pixels.shape[3])
+        return (pixels + self.pattern(shape).to(pixels)).clamp(0, 1)
+
+    def pattern(self, shape: tuple[int, int, int]) -> Tensor:
+        """(C, H, W) in [-strength, strength]."""
+        generator = torch.Generator().manual_seed(self.seed)
+        coefficients = torch.randn((shape[0], self.modes, self.modes), generator=generator)
+        coefficients[:, 0, 0] = 0
+        rows, columns = (_cosines(self.modes, side) for side in shape[1:])
+        picture = torch.einsum("cuv,uh,vw->chw", coefficients, rows, columns)
+        return self.strength * picture / picture.abs().amax()
+
+
+def _cosines(modes: int, side: int) -> Tensor:
+    """(modes, side): rows of the DCT-II."""
+    return torch.cos(math.pi * torch.arange(modes)[:, None] * (torch.arange(side) + 0.5) / side)
 
 
 def _draw(low: int, high: int, generator: torch.Generator) -> int:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from core.attacks.datasets import Datasets, ImageData
 from core.attacks.poisoning import Attack
 from core.attacks.training import NORMALIZATION, OnEpoch, Recipe, train
-from core.attacks.triggers import Trigger
+from core.attacks.triggers import ImageTrigger, Trigger
 from core.config import Preprocess
 from core.data.reference import ReferenceSet
 from core.evaluation.metrics import accuracy, attack_success_rate, robust_accuracy
@@ -188,7 +188,7 @@ def find(name: str) -> Recipe:
     raise KeyError(f"no recipe is called {name!r}")
 
 
-def true_trigger(name: str) -> tuple[Trigger, int | None]:
+def true_trigger(name: str) -> tuple[ImageTrigger, int | None]:
     """The trigger planted in the model called `name` and its target class (None: every class to the next one).
 
     Raises:
