@@ -107,9 +107,32 @@ def planted(backdoored: bool, seed: int = 0) -> Planted:
         schedule.step()
     optimiser.zero_grad()
     model = Classifier(network.eval(), Preprocess((0.5,), (0.5,), (SIDE, SIDE)), SHAPE, CLASSES)
-    test, truth = shapes(200, seed + 2)
-    with torch.no_grad():
-        accuracy = float((model.target_log_posterior(test).argmax(-1) == truth).float().mean())
-        stamped = model.target_log_posterior(stamp(test)).argmax(-1)
-        success = float((stamped == TARGET)[truth != TARGET].float().mean())
-    return Planted(model, ReferenceSet(test, truth, labelled=True), TARGET if backdoored else None, accuracy, success)
+    return measured(model, TARGET if backdoored else None, seed + 2)
+
+
+@cache
+def fine_tuned(suspect: Planted) -> Planted:
+    """The same model after ordinary fine-tuning on clean images: its backdoor fades, and sleeps."""
+    model = suspect.model.clone()
+    pixels, labels = shapes(400, 77)
+    optimiser = torch.optim.SGD(model.trainable_parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(30):
+        for rows in torch.randperm(len(labels), generator=generator).split(50):
+            loss = functional.nll_loss(model.target_log_posterior(pixels[rows]), labels[rows])
+            optimiser.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.trainable_parameters(), 5.0)
+            optimiser.step()
+    optimiser.zero_grad()
+    return measured(model, suspect.target)
+
+
+@torch.no_grad()
+def measured(model: Classifier, target: int | None, seed: int = 2) -> Planted:
+    """`model` with its accuracy and its success under the true trigger on images of their own."""
+    test, truth = shapes(200, seed)
+    accuracy = float((model.target_log_posterior(test).argmax(-1) == truth).float().mean())
+    stamped = model.target_log_posterior(stamp(test)).argmax(-1)
+    success = float((stamped == TARGET)[truth != TARGET].float().mean())
+    return Planted(model, ReferenceSet(test, truth, labelled=True), target, accuracy, success)

@@ -11,8 +11,9 @@ from core.context import RunContext
 from core.data.reference import ReferenceSet
 from core.errors import CanceledError
 from core.evaluation.inverted import flip_rate, goal, worst_flip_rate
-from core.evaluation.reattack import Attacker, reattack_curve
+from core.evaluation.reattack import RATES, STEPS, Attacker, reattack_curve, reattack_grid, worst
 from core.inversion.result import InvertedTrigger
+from tests.support.planted import Planted, fine_tuned, planted, shapes, stamp
 
 
 class Linear:
@@ -107,3 +108,69 @@ def test_flip_rates() -> None:
     assert flip_rate(Linear(), _trigger([[0, 0], [0, 0]]), images.pixels, images.labels) == 0.0
     assert worst_flip_rate(Linear(), (), images.pixels, images.labels) == 0.0
     assert worst_flip_rate(Linear(), (_trigger([[0, 0], [0, 0]]), always), images.pixels, images.labels) == 1.0
+
+
+def _of_tiny(count: int, seed: int) -> ReferenceSet:
+    pixels, labels = shapes(count, seed)
+    return ReferenceSet(pixels, labels, labelled=True)
+
+
+def _to_target(labels: Tensor) -> Tensor:
+    return torch.full_like(labels, 2)
+
+
+def _grid(suspect: Planted, **options: object) -> dict[float, dict[int, float]]:
+    arguments = {"seed": 0, "ctx": RunContext()} | options
+    return reattack_grid(
+        suspect.model,  # type: ignore[arg-type]
+        _of_tiny(200, 31),
+        _of_tiny(200, 32),
+        stamp,
+        _to_target,
+        **arguments,  # type: ignore[arg-type]
+    )
+
+
+def test_a_fine_tuned_backdoor_is_revived_and_a_clean_model_learns_more_slowly() -> None:
+    """The attack is strong enough to tell sleeping from gone."""
+    tuned = fine_tuned(planted(True))
+    assert tuned.attack_success < 0.8
+    grid = _grid(tuned)
+    assert list(grid) == list(RATES)
+    assert all(list(curve) == list(STEPS) for curve in grid.values())
+    assert worst(grid) > 0.95
+    assert grid[0.01][5] > worst(_grid(planted(False), rates=(0.01,), steps=(5,))) + 0.5
+
+
+def test_the_victim_is_a_copy_down_to_the_statistics() -> None:
+    model = planted(True).model
+    before = model.state_dict_for_export()
+    _grid(planted(True), rates=(0.03,), steps=(3,))
+    after = model.state_dict_for_export()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not any(module.training for module in model.module.modules())
+
+
+def test_normalisation_in_training_mode_is_another_attack() -> None:
+    curves = [
+        _grid(planted(False), rates=(0.01,), steps=(5,), attacker=Attacker(train_bn=train_bn))
+        for train_bn in (True, False)
+    ]
+    assert curves[0] != curves[1]
+
+
+def test_a_shorter_attack_is_the_beginning_of_a_longer_one() -> None:
+    long = _grid(planted(False), rates=(0.03,), steps=(2, 5, 9))[0.03]
+    assert _grid(planted(False), rates=(0.03,), steps=(2, 5))[0.03] == {2: long[2], 5: long[5]}
+    assert worst({0.03: long}) >= worst({0.03: {2: long[2]}})
+
+
+@pytest.mark.parametrize("steps", [(5, 5), (10, 5), (0, 5)])
+def test_steps_rise_from_one(steps: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="do not rise"):
+        _curve(Linear(), steps=steps)
+
+
+def test_the_worst_of_a_grid() -> None:
+    assert worst({0.1: {5: 0.2, 10: 0.4}, 0.2: {5: 0.3, 10: 0.1}}) == 0.4
+    assert worst({}) == 0.0
