@@ -3,8 +3,8 @@
 Neurons that carry a backdoor are sensitive. Masks m in [0, 1] minimise
     alpha CE(m) + (1 - alpha) max over |noise|, |shift| <= eps of CE(m + noise, 1 + shift)
 (equation 4 there; one step of the sign gradient for the maximum), and neurons with small masks are pruned. eps 0.4,
-alpha 0.2, learning rate 0.2 and momentum 0.9 as there. The threshold is the largest that costs at most `most_lost` of accuracy
-on held-out reference images. The paper perturbs batch normalisation; see `neurons` for networks without one.
+alpha 0.2, learning rate 0.2 and momentum 0.9 as there. The threshold is the largest that costs at most `most_lost` of
+accuracy on held-out reference images. The paper perturbs batch normalisation; see `neurons` for networks without one.
 """
 
 from dataclasses import dataclass

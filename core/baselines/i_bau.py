@@ -1,14 +1,14 @@
 """I-BAU: adversarial unlearning by the implicit hypergradient (arXiv 2110.03735, ICLR 2022).
 
 min over theta of H(delta(theta), theta), H the cross-entropy of images that carry delta, where the universal
-perturbation delta(theta) minimises the inner loss G(delta, theta) = -CE(f(x + delta), y) + weight |delta|^2. It is a fixed point of
-Phi(delta, theta) = delta - eta dG/ddelta, so that
+perturbation delta(theta) minimises the inner loss G(delta, theta) = -CE(f(x + delta), y) + weight |delta|^2. It is a
+fixed point of Phi(delta, theta) = delta - eta dG/ddelta, so that
     dH/dtheta = d_theta H + (d_theta Phi)^T v,   v = (I - (d_delta Phi)^T)^-1 d_delta H
 (equation 4 there), v by five steps of v <- (d_delta Phi)^T v + d_delta H. Perturbations are in pixels of [0, 1];
 radius, step and weight are those of the paper's experiments, which are for normalised inputs of spread 1/4.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -53,12 +53,13 @@ def hypergradient(
 
 @dataclass(frozen=True, slots=True)
 class ImplicitUnlearning:
-    """Attributes: rounds; lr of Adam; batch size; share of a batch that is perturbed in the outer loss."""
+    """Attributes: rounds, epochs of the perturbation in each, lr of Adam, batch size, share of a batch perturbed."""
 
     name: ClassVar[str] = "i-bau"
-    rounds: int = 5
+    rounds: int = 10
+    inner_epochs: int = 2
     lr: float = 1e-3
-    batch_size: int = 100
+    batch_size: int = 32
     share: float = 1.0
 
     def __call__(self, suspect: SuspectModel, reference: ReferenceSet, *, seed: int, ctx: RunContext) -> Purified:
@@ -67,12 +68,16 @@ class ImplicitUnlearning:
         generator = torch.Generator().manual_seed(seed)
         parameters = model.trainable_parameters()
         optimizer = torch.optim.Adam(parameters, self.lr)
+        quiet = RunContext(should_stop=ctx.should_stop)
+
+        def epochs(count: int) -> Iterator[Batch]:
+            return batches(reference, epochs=count, size=self.batch_size, generator=generator, ctx=quiet)
+
         with training_mode(model, seed):
             for number in range(self.rounds):
                 ctx.progress(number / self.rounds)
-                epoch = batches(reference, epochs=1, size=self.batch_size, generator=generator, ctx=RunContext())
-                images = list(epoch)
-                delta = _perturbation(model, images, passes, ctx)
+                delta = _perturbation(model, epochs(self.inner_epochs), passes)
+                images = list(epochs(1))
                 for batch in images:
                     ctx.checkpoint()
                     slopes = self._slopes(model, delta, images[0], batch, passes)
@@ -86,12 +91,13 @@ class ImplicitUnlearning:
     def _slopes(self, model: SuspectModel, delta: Tensor, inner: Batch, outer: Batch, passes: Passes) -> list[Tensor]:
         """The hypergradient; the inner problem is looked at on one batch, as in the paper's experiments."""
         delta = delta.detach().requires_grad_(True)
-        with frozen_statistics(model.module):
+        with half_precision(delta), frozen_statistics(model.module):
             loss = _inner_loss(model, inner.pixels, delta, inner.labels)
         (slope,) = torch.autograd.grad(loss, delta, create_graph=True)
         carrying = max(1, round(self.share * len(outer)))
         pixels = torch.cat([outer.pixels[:carrying] + delta, outer.pixels[carrying:]])
-        on_outer = F.nll_loss(model.target_log_posterior(pixels), outer.labels)
+        with half_precision(delta):
+            on_outer = F.nll_loss(model.target_log_posterior(pixels), outer.labels)
         # Each product with the second derivative goes forward and backward through the graph of the inner gradient.
         passes.both((_FIXED_POINT_STEPS + 2) * len(inner) + len(outer))
         parameters = model.trainable_parameters()
@@ -102,11 +108,10 @@ def _inner_loss(model: SuspectModel, pixels: Tensor, delta: Tensor, labels: Tens
     return _WEIGHT * delta.square().sum() - F.nll_loss(model.target_log_posterior(pixels + delta), labels)
 
 
-def _perturbation(model: SuspectModel, images: Sequence[Batch], passes: Passes, ctx: RunContext) -> Tensor:
-    """(1, C, H, W): one pass of gradient descent on the inner loss against the model's own answers, then the ball."""
-    delta = torch.zeros_like(images[0].pixels[:1])
+def _perturbation(model: SuspectModel, images: Iterator[Batch], passes: Passes) -> Tensor:
+    """(1, C, H, W): gradient descent on the inner loss against the model's own answers, then the ball."""
+    delta = torch.zeros((1, *model.input_shape), device=model.trainable_parameters()[0].device)
     for batch in images:
-        ctx.checkpoint()
         with half_precision(delta), frozen_statistics(model.module):
             with torch.no_grad():
                 answers = model.target_log_posterior(batch.pixels).argmax(1)
