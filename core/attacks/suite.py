@@ -6,6 +6,7 @@ Seeds 1 to 99 are for judging, seeds from 100 for choosing (validation) and from
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from core.attacks.imagewise import Pieces, Quantised, Residual, Warp
 from core.attacks.poisoning import Attack
@@ -15,15 +16,29 @@ from core.attacks.triggers import LowFrequency, Signal, Trigger
 #: (seed, classes, (C, H, W)) -> an attack with a pattern, a place and a target of its own.
 Plan = Callable[[int, int, tuple[int, int, int]], Attack]
 
-_ARCHITECTURES = {
-    "preact": "preactresnet-b1.1.1-w16.32.64",
-    "wrn": "wrn-16-1",
-}
 #: What every network of a data set is trained with, unless its own needs say otherwise.
-_TRAINING = {
-    "fashion-mnist": Recipe("", "fashion-mnist", "", 0, epochs=5, images=24_000, hold_out=True),
-    "cifar10": Recipe("", "cifar10", "", 0, epochs=6, crop=4, hold_out=True),
-    "procedural": Recipe("", "procedural", "", 0, epochs=5, hold_out=True),
+_DATA: Mapping[str, Mapping[str, Any]] = {
+    "fashion-mnist": {"epochs": 5, "images": 24_000},
+    "cifar10": {"epochs": 6, "crop": 4},
+    "procedural": {"epochs": 5},
+}
+_NETWORKS: Mapping[str, Mapping[str, Any]] = {
+    "preact": {"architecture": "preactresnet-b1.1.1-w16.32.64"},
+    "wrn": {"architecture": "wrn-16-1"},
+    "vgg": {"architecture": "cifar_vgg11_bn-w16", "lr": 0.1},
+    "convnext": {
+        "architecture": "small_convnext-s1-b1.1.2.1-w16.32.64.64",
+        "optimizer": "adamw",
+        "lr": 3e-3,
+        "weight_decay": 0.05,
+    },
+    "vit": {
+        "architecture": "small_vit-i{side}-p4-w64-b4-h2",
+        "optimizer": "adamw",
+        "lr": 2e-3,
+        "weight_decay": 0.05,
+        "bfloat16": False,  # products this small are faster without
+    },
 }
 _SHAPES: Mapping[str, tuple[int, int, int]] = {
     "fashion-mnist": (1, 28, 28),
@@ -145,10 +160,8 @@ def recipe(data: str, model: str, attack: str | None, seed: int) -> Recipe:
     Raises:
         KeyError: there is no such data set, network or attack.
     """
-    return replace(
-        _TRAINING[data],
-        name=f"{data}-{model}-{attack or 'clean'}-s{seed}",
-        architecture=_ARCHITECTURES[model],
-        seed=seed,
-        attack=ATTACKS[attack](seed, _CLASSES, _SHAPES[data]) if attack else None,
-    )
+    shape, network = _SHAPES[data], dict(_NETWORKS[model])
+    name, architecture = f"{data}-{model}-{attack or 'clean'}-s{seed}", network.pop("architecture")
+    plan = ATTACKS[attack](seed, _CLASSES, shape) if attack else None
+    options = {**_DATA[data], **network, "hold_out": True}
+    return Recipe(name, data, architecture.format(side=shape[1]), seed, plan, **options)

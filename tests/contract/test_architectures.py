@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from core.errors import UnsupportedError
 from core.models.architectures import SplitNetwork, build, build_meta, infer
 from core.models.splitting import split_for
 from tests.support.checkpoints import shapes_of, tiny_network
@@ -33,7 +34,11 @@ OURS = [
     "cifar_vgg19_bn",
     "cifar_vgg16_bn-h1:512.4:512.6",
     "cifar_vgg13_bn-h0:256.2",
+    "cifar_vgg11_bn-w16",
+    "cifar_vgg13-w24-h0:100.2",
 ]
+#: Without a forward pass of our own.
+PATCHED = ["small_convnext-s1-b1.1.2.1-w16.32.64.64", "small_vit-i28-p4-w64-b3-h2"]
 SMALL = [name for name in OURS if not name.startswith(("preactresnet34", "preactresnet50", "wrn-28", "resnet110"))]
 
 
@@ -43,6 +48,34 @@ def test_inference_inverts_build(name: str, channels: int) -> None:
     shapes = shapes_of(build_meta(name, 7, channels).state_dict())
     match = infer(shapes).match
     assert (match.name, match.num_classes, match.in_channels, match.stem) == (name, 7, channels, "cifar")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", PATCHED)
+def test_patched_networks_are_recognised_and_split(name: str, channels: int) -> None:
+    module = build(name, 7, channels).eval()
+    inspection = infer(shapes_of(module.state_dict()))
+    assert (inspection.match.name, inspection.match.num_classes) == (name, 7)
+    assert all(build(twin.name, 7, channels).load_state_dict(module.state_dict()) for twin in inspection.alternatives)
+    x = torch.rand(2, channels, 28, 28)
+    logits, features = split_for(module, 7)(module, x)
+    assert torch.equal(logits, module(x))
+    assert features.dim() == 2
+    assert not any(isinstance(layer, torch.nn.BatchNorm2d) for layer in module.modules())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "small_vit-i28-p4-w64-b3-h5",
+        "small_vit-i28-p4-w192-b3-h3",
+        "small_convnext-s2-b1.1.2-w16.32.64",
+        "cifar_vgg11_bn-w4",
+    ],
+)
+def test_names_outside_a_family_build_nothing(name: str) -> None:
+    with pytest.raises(UnsupportedError):
+        build(name, 7, 1)
 
 
 @pytest.mark.parametrize("name", SMALL)

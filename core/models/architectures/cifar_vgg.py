@@ -1,6 +1,7 @@
 """VGG for 32x32 images: `features.N` and a `classifier` of one layer or a perceptron.
 
-Names: `cifar_vgg<11|13|16|19>[_bn][-h<key>:<width>...<key>]`. Without a head suffix `classifier` is one linear layer.
+Names: `cifar_vgg<11|13|16|19>[_bn][-w<width>][-h<key>:<width>...<key>]`. `-w16` is a narrow one: 16 channels after the
+first convolution instead of 64, and the others in proportion. Without a head suffix `classifier` is one linear layer.
 `-h1:512.4:512.6` is a perceptron whose linear layers are `classifier.1`, `.4` and `.6` with 512 hidden units each;
 what lies between them is ReLU (dropout is the identity here).
 """
@@ -17,14 +18,19 @@ _PLANS: dict[str, tuple[int, ...]] = {  # 0 is a max-pooling
     "16": (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0),
     "19": (64, 64, 0, 128, 128, 0, *(256,) * 4, 0, *(512,) * 4, 0, *(512,) * 4, 0),
 }
-_PATTERN = re.compile(r"cifar_vgg(?P<depth>11|13|16|19)(?P<bn>_bn)?(?:-h(?P<head>[\d.:]+))?")
+_WIDTH, _NARROWEST = 64, 8
+_PATTERN = re.compile(r"cifar_vgg(?P<depth>11|13|16|19)(?P<bn>_bn)?(?:-w(?P<width>\d{1,4}))?(?:-h(?P<head>[\d.:]+))?")
 _LINEAR = re.compile(r"classifier\.(\d{1,2})\.weight")
 
 
-def _features(depth: str, in_channels: int, *, bn: bool) -> nn.Sequential:
+def _plan(depth: str, width: int) -> tuple[int, ...]:
+    return tuple(channels * width // _WIDTH for channels in _PLANS[depth])
+
+
+def _features(plan: tuple[int, ...], in_channels: int, *, bn: bool) -> nn.Sequential:
     layers: list[nn.Module] = []
     channels = in_channels
-    for width in _PLANS[depth]:
+    for width in plan:
         if width == 0:
             layers.append(nn.MaxPool2d(2, 2))
             continue
@@ -41,27 +47,31 @@ class CifarVGG(SplitNetwork):
 
     Args:
         depth: "11", "13", "16" or "19".
+        width: channels after the first convolution.
         bn: batch normalisation after every convolution.
         head: key in `classifier` -> width of every hidden linear layer, then the key of the last one -> 0.
     """
 
-    def __init__(self, depth: str, num_classes: int, in_channels: int, *, bn: bool, head: dict[int, int]) -> None:
+    def __init__(
+        self, depth: str, num_classes: int, in_channels: int, *, width: int, bn: bool, head: dict[int, int]
+    ) -> None:
         super().__init__()
-        self.features = _features(depth, in_channels, bn=bn)
+        plan = _plan(depth, width)
+        self.features = _features(plan, in_channels, bn=bn)
         self.pool = nn.AdaptiveAvgPool2d(1)
         if not head:
-            self.classifier: nn.Module = nn.Linear(512, num_classes)
+            self.classifier: nn.Module = nn.Linear(max(plan), num_classes)
             return
         layers: list[nn.Module] = []
-        width = 512
+        inputs = max(plan)
         for index, hidden in head.items():
             gap = index - len(layers)
             if layers and gap:  # the activation comes first, then dropout or nothing
                 layers.append(nn.ReLU())
                 gap -= 1
             layers += [nn.Identity() for _ in range(gap)]
-            layers.append(nn.Linear(width, hidden or num_classes))
-            width = hidden
+            layers.append(nn.Linear(inputs, hidden or num_classes))
+            inputs = hidden
         self.classifier = nn.Sequential(*layers)
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -95,7 +105,10 @@ class CifarVGGFamily:
             hidden = list(head.values())
             if max(head) > 32 or hidden[-1] != 0 or not all(0 < width <= 8192 for width in hidden[:-1]):
                 return None
-        return CifarVGG(match["depth"], num_classes, in_channels, bn=match["bn"] is not None, head=head)
+        width, bn = int(match["width"] or _WIDTH), match["bn"] is not None
+        if not _NARROWEST <= width <= _WIDTH:
+            return None
+        return CifarVGG(match["depth"], num_classes, in_channels, width=width, bn=bn, head=head)
 
     def infer(self, shapes: Shapes) -> Match | None:
         """See `Family.infer`."""
@@ -103,15 +116,16 @@ class CifarVGGFamily:
         if not convs:
             return None
         widths = tuple(shape[0] for shape in convs)
-        depth = next((key for key, plan in _PLANS.items() if tuple(w for w in plan if w) == widths), None)
+        depth = next((key for key in _PLANS if tuple(w for w in _plan(key, widths[0]) if w) == widths), None)
         if depth is None:
             return None
+        narrow = f"-w{widths[0]}" if widths[0] != _WIDTH else ""
         bn = "_bn" if any(key.endswith("running_mean") for key in shapes) else ""
-        name = f"cifar_vgg{depth}{bn}"
+        name = f"cifar_vgg{depth}{bn}{narrow}"
         if (single := shapes.get("classifier.weight")) is not None:
             return Match(name, single[0], convs[0][1])
         linear = {int(m[1]): shape for key, shape in shapes.items() if (m := _LINEAR.fullmatch(key))}
-        if not linear or any(len(shape) != 2 for shape in linear.values()) or linear[min(linear)][1] != 512:
+        if not linear or any(len(shape) != 2 for shape in linear.values()) or linear[min(linear)][1] != max(widths):
             return None
         *hidden, last = sorted(linear)
         parts = [f"{index}:{linear[index][0]}" for index in hidden] + [str(last)]

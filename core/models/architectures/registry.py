@@ -8,6 +8,7 @@ from core.models.architectures.base import Family
 from core.models.architectures.cifar_resnet import CifarResNetFamily
 from core.models.architectures.cifar_vgg import CifarVGGFamily
 from core.models.architectures.preact_resnet import PreActResNetFamily
+from core.models.architectures.small_timm import SmallTimmFamily
 from core.models.architectures.timm_zoo import TimmZoo
 from core.models.architectures.torchvision_zoo import TorchvisionZoo
 from core.models.architectures.wide_resnet import WideResNetFamily
@@ -19,6 +20,7 @@ FAMILIES.register("preact_resnet")(PreActResNetFamily())
 FAMILIES.register("cifar_resnet")(CifarResNetFamily())
 FAMILIES.register("wide_resnet")(WideResNetFamily())
 FAMILIES.register("cifar_vgg")(CifarVGGFamily())
+FAMILIES.register("small_timm")(SmallTimmFamily())
 
 TORCHVISION = TorchvisionZoo()
 TIMM = TimmZoo()
