@@ -4,19 +4,17 @@ The scan has a seed and restarts of its own, and starts from no known trigger. T
 *suspect*: applied as it is, and as the material of an attacker who retunes the weights.
 """
 
-from torch import Tensor
-
 from core.config import ScanConfig
 from core.context import RunContext
 from core.data.reference import ReferenceSet
 from core.detection.detector import detect
 from core.domain import Verdict
-from core.evaluation.inverted import flip_rate, goal, worst_flip_rate
-from core.evaluation.reattack import Attacker, reattack_curve
+from core.evaluation.certificate import certify
+from core.evaluation.inverted import worst_flip_rate
 from core.inversion.engine import invert
 from core.inversion.result import InversionResult, InvertedTrigger
 from core.models.protocol import SuspectModel
-from core.report.schema import ReattackPoint, Verification
+from core.report.schema import Certificate, ReattackPoint, Verification
 
 #: Shares no random number with the scan and the unlearning, whose seeds are the configured one and a few above it.
 FRESH_SEED = 1_000_003
@@ -26,8 +24,6 @@ MOST_FLIPS = 0.2
 CONVINCING = 1.5
 #: Share of the reference set the attacks are measured on.
 HELD_OUT = 0.5
-#: The attacker's learning rate.
-REATTACK_LR = 0.01
 
 
 def verify(
@@ -38,6 +34,7 @@ def verify(
     config: ScanConfig,
     *,
     ctx: RunContext,
+    control: SuspectModel | None = None,
 ) -> tuple[Verification, int]:
     """Scan and attack `purified` afresh.
 
@@ -47,6 +44,8 @@ def verify(
         inversion: what was found on the suspect.
         reference: clean images.
         config: the budget is that of the scan.
+        ctx: progress, and a point to stop.
+        control: a clean model of the same kind for the certificate, where one is known.
 
     Returns:
         The verification, and how many images it put through the network.
@@ -60,13 +59,24 @@ def verify(
     attacker_images, held_out = reference.split(HELD_OUT, seed)
     images, labels = held_out.pixels, held_out.labels
     triggers = _convincing(inversion)
+    certificate = certify(
+        purified,
+        triggers,
+        attacker_images,
+        held_out,
+        preset=config.preset,
+        seed=seed,
+        ctx=ctx.part(0.8, 1.0),
+        control=control,
+    )
     after = worst_flip_rate(purified, triggers, images, labels)
     verification = Verification(
         detection=detection,
         passed=detection.verdict is Verdict.CLEAN and after <= MOST_FLIPS,
         inverted_flip_before=worst_flip_rate(suspect, triggers, images, labels),
         inverted_flip_after=after,
-        reattack=_reattack(purified, triggers, attacker_images, held_out, seed, ctx.part(0.8, 1.0)),
+        reattack=_envelope(certificate),
+        certificate=certificate,
     )
     return verification, found.images_processed
 
@@ -76,28 +86,9 @@ def _convincing(inversion: InversionResult) -> tuple[InvertedTrigger, ...]:
     return tuple(trigger for trigger in inversion.triggers if trigger.energy <= CONVINCING * least)
 
 
-def _reattack(
-    purified: SuspectModel,
-    triggers: tuple[InvertedTrigger, ...],
-    attacker_images: ReferenceSet,
-    held_out: ReferenceSet,
-    seed: int,
-    ctx: RunContext,
-) -> list[ReattackPoint]:
-    """Retuning with the trigger that works best; empty if there are too few images for the attacker."""
-    attacker = Attacker()
-    trigger = max(triggers, key=lambda item: flip_rate(purified, item, held_out.pixels, held_out.labels), default=None)
-    if trigger is None or not _feasible(trigger, attacker_images, attacker):
+def _envelope(certificate: Certificate | None) -> list[ReattackPoint]:
+    """The worst learning rate after each number of steps."""
+    if certificate is None:
         return []
-
-    def target_of(labels: Tensor) -> Tensor:
-        return goal(trigger, labels).wanted
-
-    curve = reattack_curve(
-        purified, attacker_images, held_out, trigger.operator.apply, target_of, lr=REATTACK_LR, seed=seed, ctx=ctx
-    )
-    return [ReattackPoint(steps=steps, flip_rate=rate) for steps, rate in curve.items()]
-
-
-def _feasible(trigger: InvertedTrigger, images: ReferenceSet, attacker: Attacker) -> bool:
-    return len(images) >= attacker.images and int(goal(trigger, images.labels).counted.sum()) >= attacker.poisoned
+    curves = [curve.points for curve in certificate.purified.curves]
+    return [max(points, key=lambda point: point.flip_rate) for points in zip(*curves, strict=True)]

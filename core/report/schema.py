@@ -105,6 +105,35 @@ class ReattackPoint(_Model):
     flip_rate: Fraction
 
 
+class ReattackCurve(_Model):
+    """Retuning at one learning rate."""
+
+    learning_rate: float
+    points: list[ReattackPoint]
+
+
+class Resistance(_Model):
+    """How one model stands being attacked with an inverted trigger."""
+
+    curves: list[ReattackCurve] = Field(description="Flip rates after retuning the weights.")
+    worst: Fraction = Field(description="The highest flip rate of all curves.")
+    perturbed: Fraction = Field(description="Flip rate with the best small universal perturbation on the trigger.")
+
+
+class Certificate(_Model):
+    """What it takes to bring the backdoor back with what was inverted on the suspect."""
+
+    target: int | None = Field(description="Class index the trigger used leads to; null if it depends on the source.")
+    operator: str
+    poisoned: int = Field(description="Triggered images the attacker retunes on.")
+    clean: int = Field(description="Further images the attacker retunes on.")
+    images: int = Field(description="Held-out images it is measured on.")
+    radius: float = Field(description="Largest change of a pixel by the perturbation.")
+    purified: Resistance
+    control: Resistance | None = Field(description="The same for a clean model of the same kind.")
+    control_missing: str = Field(default="", description="Why there is no control.")
+
+
 class Verification(_Model):
     """The purified weights scanned again, fresh seed and restarts, nothing of the unlearning reused."""
 
@@ -112,7 +141,12 @@ class Verification(_Model):
     passed: bool
     inverted_flip_before: Fraction = Field(description="Worst inverted trigger's flip rate on the suspect.")
     inverted_flip_after: Fraction
-    reattack: list[ReattackPoint] = Field(description="Retuning with the inverted triggers, no clean control.")
+    reattack: list[ReattackPoint] = Field(
+        description="Retuning with an inverted trigger: the worst learning rate after each number of steps."
+    )
+    certificate: Certificate | None = Field(
+        default=None, description="Null if there were too few images, or nothing inverted, to attack with."
+    )
 
 
 class ArtifactInfo(_Model):

@@ -107,7 +107,12 @@ def test_verification_is_a_scan_of_its_own(purified: tuple[Report, Path, list[st
     verification = report.purification.verification
     assert verification is not None
     assert verification.detection.statistics != report.detection.statistics
-    assert [point.steps for point in verification.reattack] == [5, 10, 20, 50, 100]
+    certificate = verification.certificate
+    assert certificate is not None
+    assert [point.steps for point in verification.reattack] == [5, 10, 20, 50]
+    assert max(point.flip_rate for point in verification.reattack) == certificate.purified.worst
+    assert certificate.control is None
+    assert certificate.control_missing
 
 
 def test_same_seed_same_figures_another_seed_others(with_reference: Path, tmp_path: Path) -> None:

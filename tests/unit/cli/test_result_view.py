@@ -1,0 +1,112 @@
+"""What a report looks like on a terminal."""
+
+from pathlib import Path
+
+import pytest
+
+from api.commands.result import show_report
+from core.domain import Preset, PurificationStatus, PurifyMode, Verdict
+from core.report.schema import (
+    Certificate,
+    Detection,
+    EngineInfo,
+    ModelInfo,
+    PreprocessInfo,
+    Purification,
+    ReattackCurve,
+    ReattackPoint,
+    Report,
+    Resistance,
+    ThresholdProvenance,
+    Verification,
+)
+
+DETECTION = Detection(
+    verdict=Verdict.CLEAN,
+    score=0.2,
+    threshold=1.0,
+    provenance=ThresholdProvenance(calibration="test", clean_models=1, backdoored_models=1, note=""),
+    statistics=[],
+    targets=[],
+    coverage=[],
+    reasons=["invented"],
+)
+
+
+def _resistance(worst: float, perturbed: float) -> Resistance:
+    curve = ReattackCurve(learning_rate=0.01, points=[ReattackPoint(steps=5, flip_rate=worst)])
+    return Resistance(curves=[curve], worst=worst, perturbed=perturbed)
+
+
+def _report(certificate: Certificate | None) -> Report:
+    preprocess = PreprocessInfo(mean=[0.0], std=[1.0], size=(28, 28), source="request")
+    return Report(
+        engine=EngineInfo(version="test", torch="2", threads=1, device="cpu"),
+        config_digest="0" * 64,
+        preset=Preset.STANDARD,
+        purify=PurifyMode.AUTO,
+        seed=0,
+        model=ModelInfo(
+            sha256="0" * 64,
+            filename="m.pth",
+            size_bytes=1,
+            container="torch-zip",
+            kind="classifier",
+            architecture="tiny",
+            architecture_source="inferred",
+            num_classes=10,
+            input_shape=(1, 28, 28),
+            parameters=1,
+            preprocess=preprocess,
+        ),
+        reference_set=None,
+        utility=None,
+        detection=DETECTION,
+        purification=Purification(
+            status=PurificationStatus.PUBLISHED,
+            verification=Verification(
+                detection=DETECTION,
+                passed=True,
+                inverted_flip_before=0.9,
+                inverted_flip_after=0.1,
+                reattack=[],
+                certificate=certificate,
+            ),
+        ),
+        artifacts=[],
+        timings=[],
+    )
+
+
+def _certificate(control: Resistance | None) -> Certificate:
+    return Certificate(
+        target=1,
+        operator="patch",
+        poisoned=10,
+        clean=30,
+        images=200,
+        radius=0.04,
+        purified=_resistance(0.25, 0.125),
+        control=control,
+        control_missing="" if control else "none is known",
+    )
+
+
+def _shown(certificate: Certificate | None, capsys: pytest.CaptureFixture[str]) -> str:
+    show_report(_report(certificate).model_dump(mode="json"), Path("out.pth"))
+    return capsys.readouterr().out
+
+
+def test_the_certificate_is_shown_with_its_control_or_without(capsys: pytest.CaptureFixture[str]) -> None:
+    alone = _shown(_certificate(None), capsys)
+    assert "attacked again: retuned 25.0%, perturbed 12.5% (no clean control)" in alone
+    beside = _shown(_certificate(_resistance(0.5, 0.25)), capsys)
+    assert "perturbed 12.5% (a clean model: retuned 50.0%, perturbed 25.0%)" in beside
+
+
+def test_a_report_without_a_certificate(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "attacked again" not in _shown(None, capsys)
+    older = _report(None).model_dump(mode="json")
+    del older["purification"]["verification"]["certificate"]
+    show_report(older, None)
+    assert "scanned again: clean" in capsys.readouterr().out
