@@ -56,15 +56,12 @@ def _target(finding: Mapping[str, Any]) -> str:
     return f"{name}: {finding['operator']}, flips {finding['flip_rate']:.1%}, energy {finding['energy']:.3g}"
 
 
-def _certificate(certificate: Mapping[str, Any]) -> str:
+def _certificate(certificate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """How far an attacker gets with what was inverted, beside a clean model if one is known."""
-    text = "attacked again: " + _resistance(certificate["purified"])
     control = certificate["control"]
-    return f"{text} ({'no clean control' if control is None else 'a clean model: ' + _resistance(control)})"
-
-
-def _resistance(figures: Mapping[str, float]) -> str:
-    return f"retuned {figures['worst']:.1%}, perturbed {figures['perturbed']:.1%}"
+    for what, name in (("retuning", "worst"), ("perturbing", "perturbed")):
+        beside = "no clean control" if control is None else f"a clean model: {control[name]:.1%}"
+        yield "", f"{what} the trigger brings back {certificate['purified'][name]:.1%} ({beside})"
 
 
 def _purification(purification: Mapping[str, Any], target: Path | None) -> Iterator[tuple[str, str]]:
@@ -78,6 +75,6 @@ def _purification(purification: Mapping[str, Any], target: Path | None) -> Itera
         yield "", f"worst inverted trigger flips {before:.1%} -> {after:.1%}"
         yield "", f"scanned again: {verification['detection']['verdict']}"
         if verification.get("certificate"):  # servers of earlier versions have none
-            yield "", _certificate(verification["certificate"])
+            yield from _certificate(verification["certificate"])
     if status == PurificationStatus.PUBLISHED and target is not None:
         yield "saved", str(target)

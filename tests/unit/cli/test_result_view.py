@@ -99,13 +99,13 @@ def _shown(certificate: Certificate | None, capsys: pytest.CaptureFixture[str]) 
 
 def test_the_certificate_is_shown_with_its_control_or_without(capsys: pytest.CaptureFixture[str]) -> None:
     alone = _shown(_certificate(None), capsys)
-    assert "attacked again: retuned 25.0%, perturbed 12.5% (no clean control)" in alone
+    assert "retuning the trigger brings back 25.0% (no clean control)" in alone
     beside = _shown(_certificate(_resistance(0.5, 0.25)), capsys)
-    assert "perturbed 12.5% (a clean model: retuned 50.0%, perturbed 25.0%)" in beside
+    assert "perturbing the trigger brings back 12.5% (a clean model: 25.0%)" in beside
 
 
 def test_a_report_without_a_certificate(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "attacked again" not in _shown(None, capsys)
+    assert "brings back" not in _shown(None, capsys)
     older = _report(None).model_dump(mode="json")
     del older["purification"]["verification"]["certificate"]
     show_report(older, None)
