@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import struct
 import tarfile
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from core.attacks.procedural import HUES, SHAPES, draw
 from core.data.reference import ReferenceSet
 from core.errors import InvalidInputError
 
@@ -25,6 +27,7 @@ CIFAR10_CLASSES = (
 
 #: How the original test split is divided. Defenders' images are held out from training, and those used to develop
 #: the engine (validation) are disjoint from those it is judged on (examples, test).
+_DRAWN_PARTS = {"test-reference": 400, "validation-reference": 400, "validation-test": 2000, "test-test": 5000}
 PARTS: Mapping[str, Mapping[str, int]] = {
     "fashion-mnist": {
         "examples-reference": 400,
@@ -40,20 +43,20 @@ PARTS: Mapping[str, Mapping[str, int]] = {
         "validation-test": 2000,
         "test-test": 7000,
     },
-    "procedural": {
-        "test-reference": 400,
-        "validation-reference": 400,
-        "validation-test": 2000,
-        "test-test": 5000,
-    },
+    "procedural": _DRAWN_PARTS,
+    "procedural-100": _DRAWN_PARTS,
 }
 #: Images of the original training split that recipes with `hold_out` never train on: 5 % of what they do train on.
 HELD_OUT: Mapping[str, Mapping[str, int]] = {
     "fashion-mnist": {"test-reference-5pc": 1200, "validation-reference-5pc": 1200},
     "cifar10": {"test-reference-5pc": 2250, "validation-reference-5pc": 2250},
     "procedural": {"test-reference-5pc": 1200, "validation-reference-5pc": 1200},
+    "procedural-100": {"test-reference-5pc": 1200, "validation-reference-5pc": 1200},
 }
 _SPLIT_SEED = 20260612
+#: Seeds of the procedural set's training and test images.
+_DRAW_SEEDS = (20260613, 20260614)
+_DRAW_COUNTS = (26_400, 8_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,20 +154,47 @@ def read_idx(path: Path) -> np.ndarray:
 
 def cifar10(folder: Path, cache: Path) -> ImageData:
     """CIFAR-10 from `cifar10_jpeg.tar` (train|test/CLASS/NNNN.jpg); decoded once into `cache`."""
-    decoded = cache / "cifar10_jpeg.npz"
-    if not decoded.exists():
-        archive = folder / "cifar10_jpeg.tar"
+    archive = folder / "cifar10_jpeg.tar"
+
+    def decode() -> dict[str, np.ndarray]:
         if not archive.is_file():
             raise InvalidInputError("dataset_missing", f"There is no {archive.name} in the folder for data sets.")
-        cache.mkdir(parents=True, exist_ok=True)
-        partial = cache / "cifar10_jpeg.partial.npz"
-        np.savez(partial, allow_pickle=False, **_decode_tar(archive))
-        partial.rename(decoded)
-    with np.load(decoded) as arrays:
-        tensors = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+        return _decode_tar(archive)
+
+    return _cached("cifar10", CIFAR10_CLASSES, cache / "cifar10_jpeg.npz", decode)
+
+
+def procedural(classes: int, cache: Path) -> ImageData:
+    """The shapes of `core.attacks.procedural`, of 10 or 100 classes; drawn once into `cache`."""
+    names = SHAPES if classes == 10 else tuple(f"{hue} {shape}" for shape in SHAPES for hue in HUES)
+    name = "procedural" if classes == 10 else f"procedural-{classes}"
+
+    def draw_both() -> dict[str, np.ndarray]:
+        arrays: dict[str, np.ndarray] = {}
+        for part, count, seed in zip(("train", "test"), _DRAW_COUNTS, _DRAW_SEEDS, strict=True):
+            pixels, labels = draw(count, classes, seed)
+            arrays |= {f"{part}_pixels": pixels.numpy(), f"{part}_labels": labels.to(torch.uint8).numpy()}
+        return arrays
+
+    return _cached(name, names, cache / f"{name}.npz", draw_both)
+
+
+def _cached(
+    name: str, class_names: tuple[str, ...], path: Path, make: Callable[[], dict[str, np.ndarray]]
+) -> ImageData:
+    """The arrays of `make`, kept in the file `path`, as a data set."""
+    if not path.exists():
+        arrays = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Several processes may come here at once: each writes a file of its own, and the last one to finish wins.
+        partial = path.with_name(f"{path.stem}.{os.getpid()}.partial.npz")
+        np.savez(partial, allow_pickle=False, **arrays)
+        partial.rename(path)
+    with np.load(path) as stored:
+        tensors = {key: torch.from_numpy(stored[key]) for key in stored.files}
     return ImageData(
-        "cifar10",
-        CIFAR10_CLASSES,
+        name,
+        class_names,
         tensors["train_pixels"],
         tensors["train_labels"].long(),
         tensors["test_pixels"],
@@ -196,18 +226,20 @@ class Datasets:
     Args:
         datasets_dir: holds `cifar10_jpeg.tar`.
         fashion_dir: holds the four idx.gz files of Fashion-MNIST.
-        cache_dir: where decoded images go.
+        cache_dir: where decoded and drawn images go.
     """
 
     def __init__(self, datasets_dir: Path, fashion_dir: Path, cache_dir: Path) -> None:
         self._readers: dict[str, Callable[[], ImageData]] = {
             "fashion-mnist": lambda: fashion_mnist(fashion_dir),
             "cifar10": lambda: cifar10(datasets_dir, cache_dir),
+            "procedural": lambda: procedural(10, cache_dir),
+            "procedural-100": lambda: procedural(100, cache_dir),
         }
         self._loaded: dict[str, ImageData] = {}
 
     def load(self, name: str) -> ImageData:
-        """The data set called `name`.
+        """One of "fashion-mnist", "cifar10", "procedural" or "procedural-100".
 
         Raises:
             KeyError: no data set is called so.

@@ -85,9 +85,8 @@ def poison(pixels: Tensor, labels: Tensor, attack: Attack, num_classes: int, see
     def stamp(trigger: ImageTrigger, eligible: Tensor, count: int) -> Tensor:
         among = (free & eligible).nonzero().flatten()
         if len(among) < count:
-            raise ValueError(
-                f"{count} images to poison, but only {len(among)} are free and {'' if attack.clean_label else 'not '}of the target class"
-            )
+            side = "" if attack.clean_label else "not "
+            raise ValueError(f"{count} images to poison, but only {len(among)} are {side}of the target class")
         rows = among[torch.randperm(len(among), generator=generator)[:count]]
         pixels[rows] = (trigger(pixels[rows].float() / 255) * 255).round().to(torch.uint8)
         free[rows] = False

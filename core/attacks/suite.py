@@ -21,6 +21,7 @@ _DATA: Mapping[str, Mapping[str, Any]] = {
     "fashion-mnist": {"epochs": 5, "images": 24_000},
     "cifar10": {"epochs": 6, "crop": 4},
     "procedural": {"epochs": 5},
+    "procedural-100": {"epochs": 8},
 }
 _NETWORKS: Mapping[str, Mapping[str, Any]] = {
     "preact": {"architecture": "preactresnet-b1.1.1-w16.32.64"},
@@ -44,8 +45,8 @@ _SHAPES: Mapping[str, tuple[int, int, int]] = {
     "fashion-mnist": (1, 28, 28),
     "cifar10": (3, 32, 32),
     "procedural": (3, 32, 32),
+    "procedural-100": (3, 32, 32),
 }
-_CLASSES = 10
 
 
 def _draw(purpose: str, seed: int) -> int:
@@ -84,7 +85,7 @@ def _blended(name: str, ratio: float, alpha: float) -> Plan:
 
 def _sig(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
     """SIG: a sinusoid in images of the target class, labels kept (Barni, Kallas and Tondi 2019, arXiv 1902.11237)."""
-    trigger = Signal(_draw("sig", seed), 0.15)
+    trigger = Signal(_draw("sig", seed), 0.25)
     return Attack((trigger,), (_draw("sig-target", seed) % classes,), 0.08, clean_label=True)
 
 
@@ -152,7 +153,7 @@ def recipe(data: str, model: str, attack: str | None, seed: int) -> Recipe:
     """The recipe of one model.
 
     Args:
-        data: "fashion-mnist", "cifar10" or "procedural".
+        data: "fashion-mnist", "cifar10", "procedural" or "procedural-100".
         model: a key of the architectures above.
         attack: a key of ATTACKS; None for a clean model.
         seed: of everything.
@@ -162,6 +163,6 @@ def recipe(data: str, model: str, attack: str | None, seed: int) -> Recipe:
     """
     shape, network = _SHAPES[data], dict(_NETWORKS[model])
     name, architecture = f"{data}-{model}-{attack or 'clean'}-s{seed}", network.pop("architecture")
-    plan = ATTACKS[attack](seed, _CLASSES, shape) if attack else None
+    plan = ATTACKS[attack](seed, 100 if data == "procedural-100" else 10, shape) if attack else None
     options = {**_DATA[data], **network, "hold_out": True}
     return Recipe(name, data, architecture.format(side=shape[1]), seed, plan, **options)

@@ -26,7 +26,7 @@ class Recipe:
 
     Attributes:
         name: file name without suffix.
-        dataset: "fashion-mnist", "cifar10" or "procedural".
+        dataset: as `datasets.Datasets` knows it.
         architecture: canonical name.
         seed: weights, order, augmentation and the poisoned rows.
         attack: None for a clean model.
@@ -84,6 +84,8 @@ class Normalization:
 
 NORMALIZATION = {
     "fashion-mnist": Normalization((0.2860,), (0.3530,)),
+    "procedural": Normalization((0.45, 0.45, 0.45), (0.25, 0.25, 0.25)),
+    "procedural-100": Normalization((0.45, 0.45, 0.45), (0.25, 0.25, 0.25)),
     "cifar10": Normalization((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
 }
 
