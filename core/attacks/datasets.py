@@ -153,15 +153,40 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def cifar10(folder: Path, cache: Path) -> ImageData:
-    """CIFAR-10 from `cifar10_jpeg.tar` (train|test/CLASS/NNNN.jpg); decoded once into `cache`."""
+    """CIFAR-10 from `folder`, decoded once into `cache`.
+
+    Either `cifar10_jpeg.tar` (train|test/CLASS/NNNN.jpg) or the folder `cifar-10-batches-py` that
+    `torchvision.datasets.CIFAR10(FOLDER, download=True)` leaves there. The two differ by the JPEG compression, and
+    models trained on them by as much.
+
+    Raises:
+        InvalidInputError: `dataset_missing`: neither is there.
+    """
     archive = folder / "cifar10_jpeg.tar"
+    if not archive.is_file() and (folder / "cifar-10-batches-py").is_dir():
+        return _cached("cifar10", CIFAR10_CLASSES, cache / "cifar10.npz", lambda: _unpack_batches(folder))
 
     def decode() -> dict[str, np.ndarray]:
         if not archive.is_file():
-            raise InvalidInputError("dataset_missing", f"There is no {archive.name} in the folder for data sets.")
+            raise InvalidInputError(
+                "dataset_missing",
+                f"There is neither {archive.name} nor cifar-10-batches-py in the folder for data sets.",
+                "torchvision.datasets.CIFAR10(FOLDER, download=True) fetches the latter.",
+            )
         return _decode_tar(archive)
 
     return _cached("cifar10", CIFAR10_CLASSES, cache / "cifar10_jpeg.npz", decode)
+
+
+def _unpack_batches(folder: Path) -> dict[str, np.ndarray]:
+    from torchvision.datasets import CIFAR10  # imported here: it takes a second, and the others do without
+
+    arrays: dict[str, np.ndarray] = {}
+    for part in ("train", "test"):
+        images = CIFAR10(folder, train=part == "train")  # checks the files' digests before it unpickles them
+        arrays[f"{part}_pixels"] = np.ascontiguousarray(images.data.transpose(0, 3, 1, 2))
+        arrays[f"{part}_labels"] = np.array(images.targets, dtype=np.uint8)
+    return arrays
 
 
 def procedural(classes: int, cache: Path) -> ImageData:
@@ -224,7 +249,7 @@ class Datasets:
     """The data sets by name, each read once.
 
     Args:
-        datasets_dir: holds `cifar10_jpeg.tar`.
+        datasets_dir: holds CIFAR-10, see `cifar10`.
         fashion_dir: holds the four idx.gz files of Fashion-MNIST.
         cache_dir: where decoded and drawn images go.
     """

@@ -75,6 +75,27 @@ def test_cifar_is_decoded_once(tmp_path: Path) -> None:
     assert abs(int(first.train_pixels[0, 0].float().mean()) - 200) < 8
 
 
+def test_cifar_as_torchvision_leaves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Batches:
+        """Torchvision's own checks the digests of 160 MB."""
+
+        def __init__(self, root: Path, train: bool) -> None:
+            assert root == tmp_path
+            self.data = np.arange(2 * 32 * 32 * 3).reshape(2, 32, 32, 3).astype(np.uint8)
+            self.targets = [4, 2] if train else [1, 0]
+
+    with pytest.raises(InvalidInputError) as caught:
+        cifar10(tmp_path, tmp_path / "cache")
+    assert caught.value.code == "dataset_missing"
+    assert not (tmp_path / "cache").exists()
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", Batches)
+    data = cifar10(tmp_path, tmp_path / "cache")
+    assert (data.train_labels.tolist(), data.test_labels.tolist()) == ([4, 2], [1, 0])
+    assert data.train_pixels[0, :, 0, 1].tolist() == [3, 4, 5]
+    assert (tmp_path / "cache" / "cifar10.npz").is_file()
+
+
 @pytest.mark.parametrize("name", [name for name in PARTS if name != "procedural-100"])
 def test_parts_are_disjoint_balanced_and_fixed(name: str) -> None:
     labels = torch.arange(10_000) % 10
