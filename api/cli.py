@@ -5,6 +5,7 @@ unsafe, 5 canceled, 64 wrong usage.
 """
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -23,12 +24,49 @@ app = typer.Typer(
 )
 keys_app = typer.Typer(help="API keys of this deployment.", no_args_is_help=True)
 db_app = typer.Typer(help="Schema of the database.", no_args_is_help=True)
+bench_app = typer.Typer(
+    help="Benchmarks: trains models with known backdoors and compares the method with published ones.",
+    no_args_is_help=True,
+)
 app.add_typer(keys_app, name="keys")
 app.add_typer(db_app, name="db")
+app.add_typer(bench_app, name="bench")
 
 Server = Annotated[str | None, typer.Option(help="Address of a server; default: ASSAY_SERVER.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Org = Annotated[str, typer.Option(help="Organisation.")]
+
+
+class Suite(StrEnum):
+    """Which models a benchmark is about."""
+
+    SMOKE = "smoke"
+    FULL = "full"
+
+
+class Reference(StrEnum):
+    """How many clean images a defender has in a benchmark."""
+
+    HUNDRED = "100"
+    FOUR_HUNDRED = "400"
+    FIVE_PERCENT = "5pc"
+
+
+BenchSuite = Annotated[Suite, typer.Option(help="smoke: minutes; full: hours to days, resumable.")]
+BenchData = Annotated[
+    str | None, typer.Option(help="Only models on this data set, such as cifar10.", show_default=False)
+]
+BenchSeeds = Annotated[int, typer.Option(min=1, max=99, help="Models of each kind.")]
+BenchFirstSeed = Annotated[int, typer.Option(min=1, help="Below 100: models for judging; above: for choosing.")]
+BenchShard = Annotated[str, typer.Option(help="i/n: the i-th of n shares of the models.")]
+BenchOut = Annotated[Path, typer.Option("--out", file_okay=False, help="Where rows, tables and plots go.")]
+BenchZoo = Annotated[Path, typer.Option("--zoo", file_okay=False, help="Where trained models are kept.")]
+BenchMethods = Annotated[str, typer.Option(help="Names with commas between; all without it.", show_default=False)]
+BenchReference = Annotated[Reference, typer.Option(help="Clean images the defender has; 5pc: 5 % of the training set.")]
+BenchPreset = Annotated[Preset, typer.Option(help="Computation of our method.")]
+BenchWorkers = Annotated[int, typer.Option(min=0, help="Processes, one thread each; 0: one per core.")]
+
+_BENCH_OUT, _BENCH_ZOO = Path("build/bench"), Path("build/zoo")
 
 
 @app.command()
@@ -166,6 +204,83 @@ def doctor(as_json: AsJson = False) -> None:
     from api.commands import doctor as command
 
     raise typer.Exit(command.run(as_json=as_json))
+
+
+@bench_app.command("purify")
+def bench_purify(
+    suite: BenchSuite = Suite.SMOKE,
+    data: BenchData = None,
+    seeds: BenchSeeds = 3,
+    target: BenchOut = _BENCH_OUT,
+    zoo: BenchZoo = _BENCH_ZOO,
+    methods: BenchMethods = "",
+    reference: BenchReference = Reference.FOUR_HUNDRED,
+    preset: BenchPreset = Preset.STANDARD,
+    first_seed: BenchFirstSeed = 1,
+    shard: BenchShard = "1/1",
+    workers: BenchWorkers = 0,
+) -> None:
+    """Purify backdoored models with every method; run it again to go on."""
+    from api.commands import bench
+
+    models = bench.Models(suite.value, data, range(first_seed, first_seed + seeds), bench.parse_shard(shard))
+    raise typer.Exit(
+        bench.purify(models, bench.Terms(reference.value, preset, methods), bench.Folders(target, zoo), workers)
+    )
+
+
+@bench_app.command("detect")
+def bench_detect(
+    suite: BenchSuite = Suite.SMOKE,
+    data: BenchData = None,
+    seeds: BenchSeeds = 3,
+    target: BenchOut = _BENCH_OUT,
+    zoo: BenchZoo = _BENCH_ZOO,
+    methods: BenchMethods = "",
+    reference: BenchReference = Reference.FOUR_HUNDRED,
+    preset: BenchPreset = Preset.STANDARD,
+    first_seed: BenchFirstSeed = 1,
+    shard: BenchShard = "1/1",
+    workers: BenchWorkers = 0,
+) -> None:
+    """Ask every detector about clean and backdoored models; run it again to go on."""
+    from api.commands import bench
+
+    models = bench.Models(suite.value, data, range(first_seed, first_seed + seeds), bench.parse_shard(shard))
+    raise typer.Exit(
+        bench.detect(models, bench.Terms(reference.value, preset, methods), bench.Folders(target, zoo), workers)
+    )
+
+
+@bench_app.command("cost")
+def bench_cost(
+    target: BenchOut = _BENCH_OUT,
+    zoo: BenchZoo = _BENCH_ZOO,
+    seed: Annotated[int, typer.Option(min=1, help="Of the models.")] = 1,
+    threads: Annotated[int, typer.Option(min=0, help="0: all cores.")] = 0,
+) -> None:
+    """Images and seconds of a scan, with a profile; nothing else should run meanwhile."""
+    from api.commands import bench
+
+    raise typer.Exit(bench.cost(bench.Folders(target, zoo), seed, threads))
+
+
+@bench_app.command("zoo")
+def bench_zoo(
+    suite: BenchSuite = Suite.FULL,
+    data: BenchData = None,
+    seeds: BenchSeeds = 3,
+    target: BenchOut = _BENCH_OUT,
+    zoo: BenchZoo = _BENCH_ZOO,
+    first_seed: BenchFirstSeed = 1,
+    shard: BenchShard = "1/1",
+    workers: BenchWorkers = 0,
+) -> None:
+    """Train the models of a suite ahead of time; run it again to go on."""
+    from api.commands import bench
+
+    models = bench.Models(suite.value, data, range(first_seed, first_seed + seeds), bench.parse_shard(shard))
+    raise typer.Exit(bench.train(models, bench.Folders(target, zoo), workers))
 
 
 @keys_app.command("create")

@@ -1,0 +1,205 @@
+"""What a scan costs: images through the network beside Neural Cleanse's, and seconds of the whole pipeline."""
+
+import cProfile
+import json
+import os
+import pstats
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from core import pipeline
+from core.attacks.suite import Cell
+from core.attacks.zoo import Zoo
+from core.baselines.neural_cleanse import NeuralCleanse
+from core.bench.conditions import Conditions, Reference, reference_set, split_of
+from core.bench.isolation import run_isolated
+from core.bench.methods import OURS
+from core.bench.rows import DetectRow
+from core.bench.runner import Finished, Run
+from core.bench.work import Subject, detect_one, train
+from core.bench.workers import Task, run_tasks
+from core.config import ScanConfig
+from core.context import RunContext
+from core.data.reference import ReferenceSet
+from core.domain import Preset, PurifyMode
+from core.models.classifier import Classifier
+from core.models.intake import intake
+from core.report.schema import Report
+
+#: The small PreActResNet on ten and on a hundred classes.
+_SMALL = Cell("fashion-mnist", "preact", "badnets")
+_MANY = Cell("procedural-100", "preact", "badnets")
+CELLS = (_SMALL, _MANY)
+#: Lines of the profile.
+_LINES = 15
+
+
+def run_cost(seed: int, run: Run) -> Finished:
+    """cost.json and cost.md; parts that are there already are kept.
+
+    The seconds are those of one process with the threads of the conditions: nothing else should run meanwhile.
+
+    Raises:
+        InvalidInputError: the folder has figures of other conditions.
+    """
+    run.conditions.keep(run.out / "cost.conditions.json")
+    path = run.out / "cost.json"
+    parts: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    small, many = (Subject(c.data, c.model, c.attack, seed, c.recipe(seed), c.clean(seed)) for c in CELLS)
+    tasks = {
+        "scan, K = 10": Task("scan, K = 10", _scan, (small, run.conditions)),
+        "scan, K = 100": Task("scan, K = 100", _scan, (many, run.conditions)),
+        "fast": Task("fast", _whole, (small, Preset.FAST, False)),
+        "standard": Task("standard", _whole, (small, Preset.STANDARD, False)),
+        "profile": Task("profile", _whole, (small, Preset.FAST, True)),
+    }
+    finished = Finished()
+    run.on_progress(len(parts), len(tasks), "")
+    missing = [task for name, task in tasks.items() if name not in parts]
+    for outcome in run_tasks(missing, run.place, workers=1, threads=run.conditions.threads):
+        if outcome.error:
+            finished.failures.append(f"{outcome.task.name}: {outcome.error}")
+        else:
+            parts[outcome.task.name] = outcome.value
+            partial = path.with_suffix(".partial")
+            partial.write_text(json.dumps(parts, indent=1) + "\n")
+            partial.replace(path)
+        run.on_progress(len(parts), len(tasks), outcome.task.name)
+    table = run.out / "cost.md"
+    table.write_text(cost_table(parts))
+    finished.written += [path, table]
+    return finished
+
+
+def neural_cleanse_images(classes: int) -> int:
+    """Images through a forward and backward pass of Neural Cleanse, by its arithmetic."""
+    detector = NeuralCleanse()
+    return detector.steps * detector.batch_size * classes
+
+
+def cost_table(parts: Mapping[str, Any]) -> str:
+    """Scans beside Neural Cleanse's count, then seconds by stage, then the profile."""
+    lines = [
+        "| scan | preset | images | Neural Cleanse's | ratio | s | target named |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in ("scan, K = 10", "scan, K = 100"):
+        if name in parts:
+            part = parts[name]
+            ratio = part["neural_cleanse"] / part["images"]
+            lines.append(
+                f"| {part['model']}, K = {part['classes']} | {part['preset']} | {part['images']:,} | "
+                f"{part['neural_cleanse']:,} | 1/{ratio:.0f} | {part['wall_s']:.1f} | "
+                f"{'yes' if part['named'] else 'no'} |"
+            )
+    whole = {name: parts[name] for name in ("fast", "standard") if name in parts}
+    if whole:
+        stages = list(next(iter(whole.values()))["stages"])
+        lines += ["", f"| preset | {' | '.join(stages)} | whole, s | CPU s | threads | verdict | purified |"]
+        lines.append("|---" * (len(stages) + 6) + "|")
+        for name, part in whole.items():
+            seconds = " | ".join(f"{part['stages'].get(stage, 0.0):.1f}" for stage in stages)
+            lines.append(
+                f"| {name} | {seconds} | {part['wall_s']:.1f} | {part['cpu_s']:.1f} | {part['threads']} | "
+                f"{part['verdict']} | {part['purification']} |"
+            )
+    if "profile" in parts:
+        lines += ["", "| function (preset fast) | calls | own s | share |", "|---|---|---|---|"]
+        total = parts["profile"]["wall_s"]
+        lines += [
+            f"| `{entry['function']}` | {entry['calls']:,} | {entry['own_s']:.1f} | {entry['own_s'] / total:.0%} |"
+            for entry in parts["profile"]["profile"]
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _scan(zoo: Zoo, subject: Subject, conditions: Conditions) -> dict[str, Any]:
+    """One scan with our method."""
+    row = detect_one(zoo, subject, OURS, conditions)
+    classes = zoo.datasets.load(subject.data).num_classes
+    assert isinstance(row, DetectRow), "our method has a meaning for every network"
+    return {
+        "model": f"{subject.data} {subject.model}",
+        "classes": classes,
+        "preset": conditions.preset.value,
+        "images": row.passes,
+        "neural_cleanse": neural_cleanse_images(classes),
+        "wall_s": row.wall_s,
+        "named": row.named,
+    }
+
+
+def _whole(zoo: Zoo, subject: Subject, preset: Preset, profiled: bool) -> dict[str, Any]:
+    """Scan, purification and scan again through the pipeline, in a process of its own."""
+    train(zoo, subject.suspect)
+    data = zoo.datasets.load(subject.data)
+    reference = reference_set(data, Reference.FOUR_HUNDRED, split_of(subject.seed))
+    return run_isolated(_run_pipeline, zoo, subject, reference, preset, profiled)
+
+
+def _run_pipeline(
+    zoo: Zoo, subject: Subject, reference: ReferenceSet, preset: Preset, profiled: bool
+) -> dict[str, Any]:
+    config = ScanConfig.for_preset(preset, purify=PurifyMode.ALWAYS, seed=subject.seed)
+    profile = cProfile.Profile()
+    with TemporaryDirectory() as folder:
+        work = Path(folder)
+        weights = _write_checkpoint(zoo.get(subject.suspect), work / "suspect.safetensors")
+        intake(weights, weights.name, _write_images(reference, work / "reference"), config, work / "in", RunContext())
+        threads, wall, cpu = torch.get_num_threads(), time.monotonic(), time.process_time()
+
+        def scan() -> Report:
+            about = pipeline.ScanSubject("0" * 64, weights.name, "0" * 64)
+            return pipeline.run(
+                work / "in", work / "out", subject=about, config=config, ctx=RunContext(), threads=threads
+            )
+
+        report = profile.runcall(scan) if profiled else scan()
+    return {
+        "threads": threads,
+        "wall_s": round(time.monotonic() - wall, 2),
+        "cpu_s": round(time.process_time() - cpu, 2),
+        "stages": {timing.stage: timing.wall_s for timing in report.timings},
+        "images": {timing.stage: timing.images_processed for timing in report.timings},
+        "verdict": report.detection.verdict.value,
+        "purification": report.purification.status.value,
+        "profile": _heaviest(profile) if profiled else [],
+    }
+
+
+def _write_checkpoint(model: Classifier, path: Path) -> Path:
+    preprocess = model.preprocess
+    declared = {"mean": preprocess.mean, "std": preprocess.std, "size": preprocess.size}
+    save_file(model.state_dict_for_export(), path, metadata={"format": "pt", "preprocess": json.dumps(declared)})
+    return path
+
+
+def _write_images(reference: ReferenceSet, folder: Path) -> Path:
+    """PNGs in folders by class, as a user would hold them."""
+    pixels = (reference.pixels * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    for number, (image, label) in enumerate(zip(pixels, reference.labels.tolist(), strict=True)):
+        path = folder / f"{label}-{reference.class_names[label]}" / f"{number:04d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.squeeze(-1).numpy()).save(path)
+    return folder
+
+
+def _heaviest(profile: cProfile.Profile) -> list[dict[str, Any]]:
+    """The functions with the most time of their own."""
+    stats: Mapping[tuple[str, int, str], tuple[int, int, float, float, Any]] = pstats.Stats(profile).stats  # type: ignore[attr-defined]
+    ranked = sorted(stats.items(), key=lambda item: -item[1][2])[:_LINES]
+    return [
+        {"function": _readable(where), "calls": figures[1], "own_s": round(figures[2], 3)} for where, figures in ranked
+    ]
+
+
+def _readable(where: tuple[str, int, str]) -> str:
+    file, _, name = where
+    return name if file == "~" else f"{os.path.basename(os.path.dirname(file))}/{os.path.basename(file)}:{name}"
