@@ -5,7 +5,8 @@ perturbation delta(theta) minimises the inner loss G(delta, theta) = -CE(f(x + d
 fixed point of Phi(delta, theta) = delta - eta dG/ddelta, so that
     dH/dtheta = d_theta H + (d_theta Phi)^T v,   v = (I - (d_delta Phi)^T)^-1 d_delta H
 (equation 4 there), v by five steps of v <- (d_delta Phi)^T v + d_delta H. Perturbations are in pixels of [0, 1];
-radius, step and weight are those of the paper's experiments, which are for normalised inputs of spread 1/4.
+radius, step and weight are those of the paper's experiments, which are for normalised inputs of spread 1/4. Running
+statistics are frozen: batches of perturbed images would move them to where clean images are misread.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,19 +16,21 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from core.baselines.protocol import PURIFIERS, Purified
-from core.baselines.training import Batch, Passes, batches, frozen_statistics, gradients, half_precision, training_mode
+from core.baselines.training import Batch, Passes, batches, gradients, half_precision
 from core.context import RunContext
 from core.data.reference import ReferenceSet
 from core.models.protocol import SuspectModel
 
 _SPREAD = 0.25
-RADIUS = 10 * _SPREAD
 _WEIGHT = 0.001 / _SPREAD**2
 _STEP = 10 * _SPREAD**2
 _ETA = 0.1 * _SPREAD**2
 _FIXED_POINT_STEPS = 5
+#: How many images stand for the inner problem in the hypergradient.
+_INNER_IMAGES = 16
 
 
 def hypergradient(
@@ -40,11 +43,11 @@ def hypergradient(
         delta: the fixed point, a leaf.
         outer: H(delta, theta), with its graph.
         parameters: theta.
-        steps: of the iteration for v.
+        steps: of the iteration for v, at least one.
     """
     at_delta, *direct = torch.autograd.grad(outer, [delta, *parameters], materialize_grads=True)
-    v = torch.zeros_like(delta)
-    for _ in range(steps):
+    v = at_delta  # the first step from v = 0
+    for _ in range(steps - 1):
         (pulled,) = torch.autograd.grad(mapped, delta, v, retain_graph=True)
         v = pulled + at_delta
     through = torch.autograd.grad(mapped, list(parameters), v, materialize_grads=True)
@@ -53,14 +56,16 @@ def hypergradient(
 
 @dataclass(frozen=True, slots=True)
 class ImplicitUnlearning:
-    """Attributes: rounds, epochs of the perturbation in each, lr of Adam, batch size, share of a batch perturbed."""
+    """Attributes: rounds, epochs of the perturbation in each, lr of Adam, batch size, share of a batch that carries it
+    in the outer loss, and the perturbation's largest L2 norm."""
 
     name: ClassVar[str] = "i-bau"
     rounds: int = 10
     inner_epochs: int = 2
     lr: float = 1e-3
     batch_size: int = 32
-    share: float = 1.0
+    share: float = 0.2
+    radius: float = 10 * _SPREAD
 
     def __call__(self, suspect: SuspectModel, reference: ReferenceSet, *, seed: int, ctx: RunContext) -> Purified:
         """See `Purifier`."""
@@ -73,17 +78,17 @@ class ImplicitUnlearning:
         def epochs(count: int) -> Iterator[Batch]:
             return batches(reference, epochs=count, size=self.batch_size, generator=generator, ctx=quiet)
 
-        with training_mode(model, seed):
-            for number in range(self.rounds):
-                ctx.progress(number / self.rounds)
-                delta = _perturbation(model, epochs(self.inner_epochs), passes)
-                images = list(epochs(1))
-                for batch in images:
-                    ctx.checkpoint()
-                    slopes = self._slopes(model, delta, images[0], batch, passes)
-                    for parameter, slope in zip(parameters, slopes, strict=True):
-                        parameter.grad = slope
-                    optimizer.step()
+        for number in range(self.rounds):
+            ctx.progress(number / self.rounds)
+            delta = _perturbation(model, epochs(self.inner_epochs), self.radius, passes)
+            images = list(epochs(1))
+            inner = Batch(images[0].pixels[:_INNER_IMAGES], images[0].labels[:_INNER_IMAGES], 0.0)
+            for batch in images:
+                ctx.checkpoint()
+                slopes = self._slopes(model, delta, inner, batch, passes)
+                for parameter, slope in zip(parameters, slopes, strict=True):
+                    parameter.grad = slope
+                optimizer.step()
         optimizer.zero_grad()
         ctx.progress(1.0)
         return Purified(model, passes.images)
@@ -91,15 +96,16 @@ class ImplicitUnlearning:
     def _slopes(self, model: SuspectModel, delta: Tensor, inner: Batch, outer: Batch, passes: Passes) -> list[Tensor]:
         """The hypergradient; the inner problem is looked at on one batch, as in the paper's experiments."""
         delta = delta.detach().requires_grad_(True)
-        with half_precision(delta), frozen_statistics(model.module):
+        # Fused attention has no second derivative.
+        with sdpa_kernel(SDPBackend.MATH):
             loss = _inner_loss(model, inner.pixels, delta, inner.labels)
-        (slope,) = torch.autograd.grad(loss, delta, create_graph=True)
+            (slope,) = torch.autograd.grad(loss, delta, create_graph=True)
         carrying = max(1, round(self.share * len(outer)))
         pixels = torch.cat([outer.pixels[:carrying] + delta, outer.pixels[carrying:]])
         with half_precision(delta):
             on_outer = F.nll_loss(model.target_log_posterior(pixels), outer.labels)
         # Each product with the second derivative goes forward and backward through the graph of the inner gradient.
-        passes.both((_FIXED_POINT_STEPS + 2) * len(inner) + len(outer))
+        passes.both((_FIXED_POINT_STEPS + 1) * len(inner) + len(outer))
         parameters = model.trainable_parameters()
         return hypergradient(delta - _ETA * slope, delta, on_outer, parameters, _FIXED_POINT_STEPS)
 
@@ -108,11 +114,11 @@ def _inner_loss(model: SuspectModel, pixels: Tensor, delta: Tensor, labels: Tens
     return _WEIGHT * delta.square().sum() - F.nll_loss(model.target_log_posterior(pixels + delta), labels)
 
 
-def _perturbation(model: SuspectModel, images: Iterator[Batch], passes: Passes) -> Tensor:
+def _perturbation(model: SuspectModel, images: Iterator[Batch], radius: float, passes: Passes) -> Tensor:
     """(1, C, H, W): gradient descent on the inner loss against the model's own answers, then the ball."""
     delta = torch.zeros((1, *model.input_shape), device=model.trainable_parameters()[0].device)
     for batch in images:
-        with half_precision(delta), frozen_statistics(model.module):
+        with half_precision(delta):
             with torch.no_grad():
                 answers = model.target_log_posterior(batch.pixels).argmax(1)
             delta.requires_grad_(True)
@@ -122,7 +128,7 @@ def _perturbation(model: SuspectModel, images: Iterator[Batch], passes: Passes) 
         passes.both(len(batch))
         passes.forward(len(batch))
     norm = float(delta.norm())
-    return delta if norm <= RADIUS else delta * (RADIUS / norm)
+    return delta if norm <= radius else delta * (radius / norm)
 
 
 PURIFIERS.register("i-bau")(ImplicitUnlearning())

@@ -93,8 +93,6 @@ def neuron_layers(model: SuspectModel) -> tuple[str, ...]:
 
 
 @torch.no_grad()
-def prune(model: SuspectModel, neurons: Neurons, threshold: float) -> None:
-    """In place: weights of the neurons with a mask below `threshold` become zero; their biases stay."""
-    for layer in neurons.layers:
-        weight = model.module.get_submodule(layer.path).get_parameter("weight")
-        weight[layer.mask.to(weight.device) < threshold] = 0.0
+def prune(model: SuspectModel, layer: Layer, neuron: int) -> None:
+    """In place: the weights of one neuron become zero; its bias stays."""
+    model.module.get_submodule(layer.path).get_parameter("weight")[neuron] = 0.0

@@ -6,6 +6,7 @@ finds adversarial examples that suspect f_b and current model f share. Outer pro
 (equations 7 to 10 there; weights 1, 0.01 for w_adv, 1 for w_share, five signed steps).
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -34,7 +35,7 @@ _STEPS = 5
 
 def jensen_shannon(one: Tensor, other: Tensor) -> Tensor:
     """Of (B, K) log-probabilities, (B,), in [0, log 2]."""
-    between = torch.logaddexp(one, other) - torch.log(torch.tensor(2.0))
+    between = torch.logaddexp(one, other) - math.log(2)
     parts = [(log.exp() * (log - between)).sum(1) for log in (one, other)]
     return (parts[0] + parts[1]) / 2
 

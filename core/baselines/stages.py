@@ -32,22 +32,22 @@ def stage_ends(model: SuspectModel) -> tuple[str, ...]:
     finally:
         for handle in handles:
             handle.remove()
-    maps = [(path, out) for path, out in seen if isinstance(out, Tensor) and _is_map(out)]
+    maps = [(path, out) for path, out in seen if isinstance(out, Tensor)]
     blocks = [(path, out) for path, out in maps if next(network.get_submodule(path).children(), None) is not None]
-    for candidates in (blocks, maps):
-        ends = {tuple(out.shape[2:]): path for path, out in candidates if out.dim() == 4}
-        if len(ends) > 1:
-            return tuple(ends.values())[-STAGES:]
-    numbered = [path for path, _ in blocks if path.rpartition(".")[2].isdigit()]
-    depth = min((path.count(".") for path in numbered), default=0)
-    chain = [path for path in numbered if path.count(".") == depth] or [path for path, _ in maps]
-    picks = [round((stage + 1) * len(chain) / STAGES) - 1 for stage in range(STAGES)]
-    return tuple(dict.fromkeys(chain[max(0, pick)] for pick in picks))
+    ends = _by_resolution(blocks)
+    chain = [path for path, out in blocks if out.dim() == 3 and path.rpartition(".")[2].isdigit()]
+    if len(ends) < 2 and chain:
+        depth = min(path.count(".") for path in chain)
+        chain = [path for path in chain if path.count(".") == depth]
+        picks = [max(0, round((stage + 1) * len(chain) / STAGES) - 1) for stage in range(STAGES)]
+        ends = tuple(dict.fromkeys(chain[pick] for pick in picks))
+    return ends or _by_resolution(maps)
 
 
-def _is_map(out: Tensor) -> bool:
-    """(B, C, H, W) or (B, N, D) over more than one place."""
-    return (out.dim() == 4 and out.shape[2] * out.shape[3] > 1) or (out.dim() == 3 and out.shape[1] > 1)
+def _by_resolution(maps: list[tuple[str, Tensor]]) -> tuple[str, ...]:
+    """The last of the layers at each of the last resolutions above one pixel; none if there is one resolution only."""
+    ends = {tuple(out.shape[2:]): path for path, out in maps if out.dim() == 4 and out.shape[2] * out.shape[3] > 1}
+    return tuple(ends.values())[-STAGES:] if len(ends) > 1 else ()
 
 
 @contextlib.contextmanager
