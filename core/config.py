@@ -17,11 +17,11 @@ from core.domain import ModelKind, Preset, PurifyMode
 class InversionConfig:
     """Budget and prior of the blind inversion (E and M steps)."""
 
-    restarts: int = 2
-    screen_batch: int = 32
-    batch_size: int = 48  # while refining
-    screen_steps: int = 24  # per target hypothesis: half for all of them, half for the more probable ones
-    refine_steps: int = 40  # per surviving hypothesis
+    restarts: int = 1
+    screen_batch: int = 16
+    batch_size: int = 32  # while refining
+    screen_steps: int = 24  # per local hypothesis: two thirds for all targets, the rest for the likely ones
+    refine_steps: int = 24  # per surviving hypothesis
     survivors: int = 3
     flip_rate: float = 0.85  # what the dual-controlled prior weight steers to
 
@@ -100,10 +100,10 @@ class ScanConfig:
 
 
 _PRESETS: dict[Preset, tuple[InversionConfig, UnlearningConfig]] = {
-    Preset.FAST: (InversionConfig(screen_steps=16, refine_steps=24), UnlearningConfig(rounds=1, epochs=6)),
+    Preset.FAST: (InversionConfig(screen_steps=20, refine_steps=16, survivors=2), UnlearningConfig(rounds=1, epochs=6)),
     Preset.STANDARD: (InversionConfig(), UnlearningConfig()),
     Preset.THOROUGH: (
-        InversionConfig(restarts=4, batch_size=64, screen_steps=48, refine_steps=96, survivors=5),
+        InversionConfig(restarts=3, screen_batch=24, batch_size=48, screen_steps=32, refine_steps=64, survivors=5),
         UnlearningConfig(epochs=20),
     ),
 }

@@ -29,6 +29,7 @@ _ENERGY_OF = {
     "patch": "tile_energy",
     "tiled": "tile_energy",
     "additive": "additive_energy",
+    "blend": "additive_energy",
     "smooth": "smooth_energy",
     "warp": "warp_energy",
 }

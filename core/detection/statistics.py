@@ -50,11 +50,6 @@ def _outlier(family: str) -> Measure:
     return measure
 
 
-def _half(result: InversionResult) -> float | None:
-    energies = [item.half_energy for item in result.evidence if item.family == "additive"]
-    return min(energies) if energies else None
-
-
 def _source_dependent(result: InversionResult, families: Sequence[str]) -> list[Evidence]:
     return [item for item in result.evidence if item.target is None and item.family in families]
 
@@ -85,9 +80,6 @@ STATISTICS.register("smooth_energy")(
 )
 STATISTICS.register("warp_energy")(
     DetectionStatistic(_energy("warp"), "below", "Least energy of a smooth warp over all targets.")
-)
-STATISTICS.register("n50")(
-    DetectionStatistic(_half, "below", "Smallest universal change at which half of held-out images flip.")
 )
 STATISTICS.register("source_energy")(
     DetectionStatistic(_source_energy, "below", "Least energy of a trigger whose target depends on the source.")

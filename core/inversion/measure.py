@@ -11,6 +11,7 @@ from core.triggers.tiled import TiledOperator
 
 #: Factors on a fitted trigger at which flips are counted. Past full opacity a patch breaks, so high ones are coarse.
 _STRENGTHS = (0.15, 0.3, 0.45, 0.6, 0.75, 0.87, 1.0, 1.3, 1.8, 2.6, 4.0)
+_ONE = _STRENGTHS.index(1.0)
 _CHUNK = 256  # images a forward pass
 
 
@@ -70,7 +71,8 @@ class FlipCurve:
     """Flip rates over strengths, of every particle of a bank.
 
     Attributes:
-        strengths: (S,) rising. rates: (M, S); not measured beyond strength one where nobody needs it: then NaN.
+        strengths: (S,) rising, those measured.
+        rates: (M, S).
         energies: (M,) at strength one.
     """
 
@@ -85,14 +87,13 @@ class FlipCurve:
             Energies, strengths and flip rates. The strength is interpolated. A trigger that never reaches the rate
             is charged for what is missing, at the strength where it flips most.
         """
-        rates = torch.nan_to_num(self.rates, nan=-1.0)
-        enough = rates >= flip_rate
+        enough = self.rates >= flip_rate
         reached = enough.any(dim=1)
-        upper = torch.where(reached, enough.int().argmax(dim=1), rates.argmax(dim=1))
-        rate = rates.gather(1, upper[:, None])[:, 0]
+        upper = torch.where(reached, enough.int().argmax(dim=1), self.rates.argmax(dim=1))
+        rate = self.rates.gather(1, upper[:, None])[:, 0]
         strength = self.strengths[upper]
         lower = (upper - 1).clamp(min=0)
-        low_rate = torch.where(upper > 0, rates.gather(1, lower[:, None])[:, 0], torch.zeros_like(rate))
+        low_rate = torch.where(upper > 0, self.rates.gather(1, lower[:, None])[:, 0], torch.zeros_like(rate))
         low_strength = torch.where(upper > 0, self.strengths[lower], torch.zeros_like(strength))
         part = ((flip_rate - low_rate) / (rate - low_rate).clamp(min=1e-6)).clamp(0.0, 1.0)
         strength = torch.where(reached, low_strength + part * (strength - low_strength), strength)
@@ -101,19 +102,39 @@ class FlipCurve:
         return strength * self.energies * missing.square(), strength, rate
 
 
-def flip_curve(model: SuspectModel, bank: Bank, images: Images, enough: float) -> FlipCurve:
-    """Measure `bank` at rising strengths; those above one only if some particle does not reach `enough` by then."""
-    strengths = torch.tensor(_STRENGTHS, device=images.pixels.device)
-    rates = torch.full((bank.operator.particles, len(strengths)), torch.nan, device=images.pixels.device)
-    for column, strength in enumerate(_STRENGTHS):
-        if strength > 1.0 and bool((rates.nan_to_num(nan=-1.0).amax(dim=1) >= enough).all()):
+def flip_curve(model: SuspectModel, bank: Bank, images: Images, flip_rate: float) -> FlipCurve:
+    """Measure `bank` where `at(flip_rate)` needs it: around the strength at which so many images flip.
+
+    The grid is bisected, as if more strength flipped more images. Above strength one that is not so (a patch past full
+    opacity breaks), so strengths are raised one by one there until every particle flips enough.
+    """
+    rates = {_ONE: flips(model, bank, images).rate}
+    while needed := _middles(rates, flip_rate):
+        rates |= {column: flips(model, bank, images, _STRENGTHS[column]).rate for column in needed}
+    for column in range(_ONE + 1, len(_STRENGTHS)):
+        if bool((torch.stack(list(rates.values())).amax(dim=0) >= flip_rate).all()):
             break
-        rates[:, column] = flips(model, bank, images, strength).rate
-    return FlipCurve(strengths, rates, bank.operator.energies().detach())
+        rates[column] = flips(model, bank, images, _STRENGTHS[column]).rate
+    columns = sorted(rates)
+    strengths = torch.tensor([_STRENGTHS[column] for column in columns], device=images.pixels.device)
+    return FlipCurve(strengths, torch.stack([rates[c] for c in columns], dim=1), bank.operator.energies().detach())
+
+
+def _middles(rates: dict[int, Tensor], flip_rate: float) -> set[int]:
+    """Strengths to measure next: half way between the last that is too low and the first that is enough."""
+    columns = sorted(rates)
+    middles = set()
+    for row in torch.stack([rates[column] for column in columns], dim=1).tolist():
+        first = next((number for number, rate in enumerate(row) if rate >= flip_rate), None)
+        if first is not None:
+            below = columns[first - 1] if first else -1
+            if columns[first] - below > 1:
+                middles.add((below + columns[first]) // 2)
+    return middles
 
 
 @torch.no_grad()
-def choose_windows(model: SuspectModel, bank: Bank, images: Images, top: int = 6) -> Tensor:
+def choose_windows(model: SuspectModel, bank: Bank, images: Images, top: int = 4) -> Tensor:
     """Set each tiled particle's window to the one that flips most among its `top`; returns (M,) flip rates there."""
     operator = bank.operator
     if not isinstance(operator, TiledOperator):

@@ -18,7 +18,42 @@ STRENGTH = (0.6, 2.5)
 RESIDUAL = 0.02
 #: The prior weight moves by this factor per step, between these bounds.
 DUAL_STEP, DUAL_BOUNDS = 1.12, (0.01, 5.0)
-_BETAS = (0.5, 0.9)
+_BETAS, _EPSILON = (0.5, 0.9), 1e-8
+#: A fit's loss is the mean over so many of its last steps.
+TAIL = 4
+
+
+@dataclass(slots=True)
+class Moments:
+    """Adam's running moments of every particle, kept with it so that a pruned hypothesis goes on where it was.
+
+    Attributes:
+        first, second: one tensor per parameter of the operator, leading axis M.
+        steps: taken so far, by all particles of the bank alike.
+    """
+
+    first: list[Tensor]
+    second: list[Tensor]
+    steps: int = 0
+
+    @classmethod
+    def of(cls, operator: ParticleOperator) -> "Moments":
+        parameters = list(operator.parameters())
+        return cls([torch.zeros_like(p) for p in parameters], [torch.zeros_like(p) for p in parameters])
+
+    def select(self, index: Tensor) -> "Moments":
+        return Moments([m[index].clone() for m in self.first], [v[index].clone() for v in self.second], self.steps)
+
+    @torch.no_grad()
+    def step(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor], size: float) -> None:
+        """One bias-corrected Adam step (Kingma and Ba 2015) of length `size`, in place."""
+        self.steps += 1
+        fast, slow = _BETAS
+        for parameter, gradient, first, second in zip(parameters, gradients, self.first, self.second, strict=True):
+            first.mul_(fast).add_(gradient, alpha=1 - fast)
+            second.mul_(slow).addcmul_(gradient, gradient, value=1 - slow)
+            spread = (second / (1 - slow**self.steps)).sqrt_().add_(_EPSILON)
+            parameter.addcdiv_(first, spread, value=-size / (1 - fast**self.steps))
 
 
 @dataclass(slots=True)
@@ -46,6 +81,7 @@ class Bank:
         targets: the hypothesis of each; None where p(z|y) is learned.
         transition: (M, K, K). counts: (M, K, K) sufficient statistics of the learned ones.
         prior_weight: (M,) dual variable in front of the energy.
+        moments: of the optimiser.
     """
 
     operator: ParticleOperator
@@ -53,6 +89,7 @@ class Bank:
     transition: Tensor
     counts: Tensor
     prior_weight: Tensor
+    moments: Moments
 
     @classmethod
     def create(cls, operator: ParticleOperator, targets: Sequence[int | None], classes: int) -> "Bank":
@@ -60,7 +97,8 @@ class Bank:
             [uniform_transition(1, classes) if t is None else fixed_transition([t], classes) for t in targets]
         ).to(operator.scale.device)
         weight = torch.full((len(targets),), 0.1, device=operator.scale.device)
-        return cls(operator, list(targets), transition, torch.zeros_like(transition), weight)
+        counts = torch.zeros_like(transition)
+        return cls(operator, list(targets), transition, counts, weight, Moments.of(operator))
 
     def select(self, rows: Sequence[int]) -> "Bank":
         index = torch.tensor(list(rows), device=self.transition.device)
@@ -70,7 +108,13 @@ class Bank:
             self.transition[index].clone(),
             self.counts[index].clone(),
             self.prior_weight[index].clone(),
+            self.moments.select(index),
         )
+
+    def restart(self, operator: ParticleOperator, prior_weight: float) -> None:
+        """Go on with `operator` (the same, or what it turned into) from a fresh optimiser and this prior weight."""
+        self.operator, self.moments = operator, Moments.of(operator)
+        self.prior_weight.fill_(prior_weight)
 
 
 @contextlib.contextmanager
@@ -105,6 +149,7 @@ def fit(
     generator: torch.Generator,
     on_step: Callable[[int], None],
     residual: bool = False,
+    decay: float = 1.0,
 ) -> Tensor:
     """Optimise every particle of `bank` for `steps` stochastic EM steps, in place.
 
@@ -114,13 +159,16 @@ def fit(
         on_step: called with the number of images each step processed; may raise to stop.
         residual: whether each image also carries a residual of its own, moved one sign step per visit with the
             input gradient of the same pass.
+        decay: what the step size falls to, linearly, as a share of what it begins with.
 
     Returns:
-        (M,) mean negative log-marginals per counted sample over the second half of the steps, nats.
+        (M,) mean negative log-marginals per counted sample over the last TAIL steps, nats; NaN where the suspect
+        answered with one.
     """
     operator = bank.operator
     device = images.pixels.device
-    optimiser = torch.optim.Adam(operator.parameters(), lr=operator.learning_rate, betas=_BETAS)
+    parameters = list(operator.parameters())
+    rate_falls = (1.0 - decay) / max(1, steps - 1)
     batch = min(batch_size, len(images))
     drift = torch.zeros(operator.particles, *images.pixels.shape, device=device) if residual else None
     learned = torch.tensor([target is None for target in bank.targets], device=device)
@@ -139,23 +187,23 @@ def fit(
         changed = operator.render(pixels, strength, placement)
         if drift is not None:
             changed = (changed + drift[:, rows]).clamp(0.0, 1.0)
-            changed.retain_grad()
         log_posterior, log_transition = log_marginal(model, changed, sources, bank.transition)
         responsibility, marginal = e_step(log_posterior.detach(), log_transition)
         weight = (~torch.isinf(marginal)).float()
         share = weight / weight.sum(1, keepdim=True).clamp(min=1.0)
         # The gradient of the log-marginal is that of the expected log-posterior under the responsibilities.
         loss = -(share * (responsibility * log_posterior).sum(-1)).sum(1) + bank.prior_weight * operator.energies()
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss.sum())
-        optimiser.step()
+        moving = parameters if drift is None else [*parameters, changed]
+        gradients = torch.autograd.grad(loss.sum(), moving)
+        size = operator.learning_rate * (1.0 - rate_falls * step)
+        bank.moments.step(parameters, gradients[: len(parameters)], size)
         with torch.no_grad():
-            if drift is not None and changed.grad is not None:
-                moved = drift[:, rows] - RESIDUAL / 2 * changed.grad.sign()
+            if drift is not None:
+                moved = drift[:, rows] - RESIDUAL / 2 * gradients[-1].sign()
                 drift[:, rows] = moved.clamp(-RESIDUAL, RESIDUAL)
             marginal = torch.where(weight > 0, marginal, torch.zeros_like(marginal))
             operator.observe(placement, marginal, weight)
-            if step >= steps // 2:
+            if step >= steps - TAIL:
                 loss_sum -= (share * marginal).sum(1)
             flipped = (log_posterior.argmax(-1) == responsibility.argmax(-1)).float()
             rate = (flipped * share).sum(1)
@@ -165,4 +213,4 @@ def fit(
                 bank.counts = MEMORY * bank.counts + accumulate(sources, responsibility, weight)
                 bank.transition = torch.where(learned[:, None, None], m_step_transition(bank.counts), bank.transition)
         on_step(operator.particles * batch)
-    return loss_sum / max(1, steps - steps // 2)
+    return loss_sum / max(1, min(TAIL, steps))

@@ -35,7 +35,7 @@ class Evidence:
     Attributes:
         family: the operator it was searched with.
         target: the target hypothesis; None for a source-dependent target.
-        energy: at the steered flip rate. half_energy: where half of the images flip.
+        energy: at the steered flip rate.
         flip_rate: share of the images that went to the target.
         information: mutual information of source and answer where answers changed, times how often they did, nats;
             measured before refinement.
@@ -47,7 +47,6 @@ class Evidence:
     target: int | None
     energy: float
     flip_rate: float
-    half_energy: float
     information: float
     window_flip: float
     restart: int
@@ -64,6 +63,7 @@ class InversionResult:
         images_processed: images through a forward and backward pass, the unit of cost.
         coverage: operator families and hypotheses looked at, in words for the report.
         evidence: every refined component, least energy first.
+        images_looked: images through a forward pass only, to measure what was found.
     """
 
     triggers: tuple[InvertedTrigger, ...]
@@ -72,3 +72,4 @@ class InversionResult:
     images_processed: int
     coverage: tuple[str, ...] = field(default=())
     evidence: tuple[Evidence, ...] = field(default=())
+    images_looked: int = 0

@@ -18,7 +18,7 @@ SIDE, STRIDE = 5 / 32, 3 / 32
 _OUTSIDE = -7.0
 _RIM = 1
 _MEMORY = 0.9  # of the running evidence per window
-_EXPLORE = 0.25  # share of uniform draws
+_EXPLORE = 0.15  # share of uniform draws
 
 
 @TRIGGERS.register("tiled")
@@ -26,7 +26,7 @@ class TiledOperator(ParticleOperator):
     """x' = x + s m (p - x) inside one window per sample; energy as for a patch: covered share of the image area."""
 
     name = "tiled"
-    learning_rate: ClassVar[float] = 0.3
+    learning_rate: ClassVar[float] = 0.5
 
     evidence: Tensor
     seen: Tensor
@@ -43,7 +43,7 @@ class TiledOperator(ParticleOperator):
         rows = _offsets(height, self.side, stride)
         columns = _offsets(width, self.side, stride)
         self.offsets = [(row, column) for row in rows for column in columns]
-        self.mask_logit = nn.Parameter(torch.full((particles, 1, self.side, self.side), 1.0))
+        self.mask_logit = nn.Parameter(torch.full((particles, 1, self.side, self.side), 2.0))
         self.pattern_logit = nn.Parameter(torch.zeros(particles, channels, self.side, self.side))
         windows = len(self.offsets)
         self.register_buffer("evidence", torch.zeros(particles, windows))

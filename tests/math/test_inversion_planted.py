@@ -10,7 +10,7 @@ from core.context import RunContext
 from core.detection.detector import detect
 from core.domain import Verdict
 from core.errors import CanceledError, InvalidInputError
-from core.inversion import engine
+from core.inversion import screening
 from core.inversion.engine import invert
 from core.inversion.measure import flips
 from core.inversion.particles import Bank, Images
@@ -148,7 +148,7 @@ def test_progress_rises_to_one(backdoored: Planted) -> None:
 def test_with_many_targets_a_short_look_keeps_the_true_one(
     backdoored: Planted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "MANY", 3)
+    monkeypatch.setattr(screening, "MANY", 3)
     result = invert(backdoored.model, backdoored.reference, QUICK, seed=1, ctx=RunContext())
     assert result.triggers[0].target == TARGET
 

@@ -21,7 +21,7 @@ def suspect() -> Planted:
 
 
 def evidence(energy: float, target: int | None = 1, **changes: float) -> Evidence:
-    values = {"flip_rate": 0.86, "half_energy": energy / 2, "information": 0.0, "window_flip": 0.1} | changes
+    values = {"flip_rate": 0.86, "information": 0.0, "window_flip": 0.1} | changes
     return Evidence("tiled", target, energy, restart=0, **values)
 
 
