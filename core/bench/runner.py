@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from core.attacks.datasets import PARTS
 from core.attacks.suite import CELLS, SMOKE, Cell
@@ -178,10 +178,11 @@ def run_detect(subjects: Sequence[Subject], methods: Sequence[str], run: Run) ->
 def run_zoo(subjects: Sequence[Subject], run: Run) -> Finished:
     """Train what is missing, the clean models too; zoo.md says what embedded."""
     recipes = {recipe.name: recipe for subject in subjects for recipe in (subject.clean, subject.suspect)}
-    records: dict[str, dict[str, Any]] = {}
+    zoo = run.place.open()
+    records = {name: zoo.record(recipe) for name, recipe in recipes.items() if zoo.has(recipe)}
     finished = Finished()
-    run.on_progress(0, len(recipes), "")
-    tasks = [Task(name, train, (recipe,)) for name, recipe in recipes.items()]
+    run.on_progress(len(records), len(recipes), "")
+    tasks = [Task(name, train, (recipe,)) for name, recipe in recipes.items() if name not in records]
     for outcome in run_tasks(tasks, run.place, workers=run.workers, threads=run.conditions.threads):
         if outcome.error:
             finished.failures.append(f"{outcome.task.name}: {outcome.error}")

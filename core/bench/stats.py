@@ -38,13 +38,16 @@ def mean_of_cells(cells: Sequence[Sequence[float]]) -> Estimate:
     if not cells or not all(len(cell) for cell in cells):
         raise ValueError("the mean of no values")
     generator = np.random.default_rng(SEED)
-    values = [np.asarray(cell, dtype=float) for cell in cells]
-    drawn = np.empty(RESAMPLES)
-    for at in range(RESAMPLES):
-        chosen = generator.integers(len(values), size=len(values))
-        means = [values[cell][generator.integers(len(values[cell]), size=len(values[cell]))].mean() for cell in chosen]
-        drawn[at] = np.mean(means)
-    return _estimate(float(np.mean([cell.mean() for cell in values])), drawn)
+    counts = np.array([len(cell) for cell in cells])
+    values = np.zeros((len(cells), counts.max()))
+    for at, cell in enumerate(cells):
+        values[at, : len(cell)] = cell
+    chosen = generator.integers(len(cells), size=(RESAMPLES, len(cells)))
+    sizes = counts[chosen][..., None]
+    seeds = (generator.random((*chosen.shape, counts.max())) * sizes).astype(int)
+    counted = np.arange(counts.max()) < sizes
+    drawn = (values[chosen[..., None], seeds] * counted).sum(-1) / sizes[..., 0]
+    return _estimate(float((values.sum(1) / counts).mean()), drawn.mean(1))
 
 
 def auroc(clean: Sequence[float], backdoored: Sequence[float]) -> float:

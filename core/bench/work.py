@@ -68,7 +68,7 @@ def train(zoo: Zoo, recipe: Recipe) -> dict[str, object]:
     """The record of `recipe`, which is trained if it was not yet."""
     if not zoo.has(recipe):
         zoo.datasets.load(recipe.dataset)  # here, so that it is read once
-        run_isolated(zoo.get, recipe)
+        return run_isolated(zoo.record, recipe)
     return zoo.record(recipe)
 
 

@@ -97,6 +97,8 @@ def run_tasks(
         EngineError: a worker died.
     """
     queue = deque(tasks)
+    if not queue:
+        return
     context = multiprocessing.get_context("spawn")
     processes: list[SpawnProcess] = []
     idle: list[Connection] = []
