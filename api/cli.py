@@ -273,6 +273,7 @@ def bench_zoo(
     target: BenchOut = _BENCH_OUT,
     zoo: BenchZoo = _BENCH_ZOO,
     first_seed: BenchFirstSeed = 1,
+    clean: Annotated[bool, typer.Option("--clean", help="Only the clean models, as for a calibration.")] = False,
     shard: BenchShard = "1/1",
     workers: BenchWorkers = 0,
 ) -> None:
@@ -280,7 +281,7 @@ def bench_zoo(
     from api.commands import bench
 
     models = bench.Models(suite.value, data, range(first_seed, first_seed + seeds), bench.parse_shard(shard))
-    raise typer.Exit(bench.train(models, bench.Folders(target, zoo), workers))
+    raise typer.Exit(bench.train(models, bench.Folders(target, zoo), workers, clean=clean))
 
 
 @keys_app.command("create")

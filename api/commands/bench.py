@@ -81,12 +81,12 @@ def detect(models: Models, terms: Terms, folders: Folders, workers: int) -> int:
     return _finish(run, lambda run: runner.run_detect(subjects, chosen, run))
 
 
-def train(models: Models, folders: Folders, workers: int) -> int:
-    """The models of a suite."""
+def train(models: Models, folders: Folders, workers: int, *, clean: bool) -> int:
+    """The models of a suite; with `clean` only those without a backdoor."""
     from core.bench import runner
 
     cells = _cells(models)
-    subjects = _share(runner.attacked(cells, models.seeds), models.shard)
+    subjects = _share((runner.clean if clean else runner.attacked)(cells, models.seeds), models.shard)
     run = _run(_conditions(models.suite, _USUAL), folders, workers, cells)
     return _finish(run, lambda run: runner.run_zoo(subjects, run))
 

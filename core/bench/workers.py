@@ -22,7 +22,7 @@ class Place:
 
     Attributes:
         zoo: folder of trained models.
-        datasets: holds cifar10_jpeg.tar; None if no such folder is known.
+        datasets: holds CIFAR-10; None if no such folder is known.
         fashion, cache: as in core.attacks.datasets.Datasets.
     """
 
@@ -37,20 +37,24 @@ class Place:
 
     def require(self, names: Iterable[str]) -> None:
         """Raises InvalidInputError if a data set of these is not there; better now than in the middle."""
-        missing = {
-            "cifar10": (
-                "cifar10_jpeg.tar",
-                self.datasets is None or not (self.datasets / "cifar10_jpeg.tar").is_file(),
-            ),
-            "fashion-mnist": ("fashion-mnist", not self.fashion.is_dir()),
+        folders = [self.cache] if self.datasets is None else [self.cache, self.datasets]
+        cifar10 = (
+            "cifar10_jpeg.tar",
+            "cifar-10-batches-py",
+            "cifar10_jpeg.npz",
+            "cifar10.npz",
+        )  # the last two: decoded
+        there = {
+            "cifar10": any((folder / name).exists() for folder in folders for name in cifar10),
+            "fashion-mnist": self.fashion.is_dir(),
         }
+        wanted = {"cifar10": f"{cifar10[0]} or {cifar10[1]}", "fashion-mnist": "fashion-mnist"}
         for name in sorted(names):
-            what, absent = missing.get(name, ("", False))
-            if absent and not (self.cache / f"{Path(what).stem}.npz").is_file():
+            if not there.get(name, True):
                 raise InvalidInputError(
                     "dataset_missing",
                     f"The data set {name} is not there.",
-                    f"Set ASSAY_DATASETS_DIR to a folder that holds {what}.",
+                    f"Set ASSAY_DATASETS_DIR to a folder that holds {wanted[name]}.",
                 )
 
 
@@ -147,7 +151,8 @@ def _received(connection: Connection) -> tuple[Any, str]:
 def _serve(connection: Connection, place: Place, threads: int) -> None:
     die_with_parent()
     devices.set_threads(threads)
-    zoo = place.open()
+    with devices.reproducible():  # its first use imports for a second, which is no method's fault
+        zoo = place.open()
     while True:
         try:
             task = connection.recv()
