@@ -44,6 +44,7 @@ _NETWORKS: Mapping[str, Mapping[str, Any]] = {
         "bfloat16": False,  # products this small are faster without
     },
 }
+_QUICK: Mapping[str, Any] = {"images": 12_000, "epochs": 4, "batch_size": 64, "lr": 0.1}
 _SHAPES: Mapping[str, tuple[int, int, int]] = {
     "fashion-mnist": (1, 28, 28),
     "cifar10": (3, 32, 32),
@@ -57,17 +58,18 @@ def _draw(purpose: str, seed: int) -> int:
     return int(hashlib.sha256(f"{purpose}/{seed}".encode()).hexdigest()[:8], 16) >> 1
 
 
-def _badnets(name: str, ratio: float) -> Plan:
+def _badnets(name: str, ratio: float, size: int) -> Plan:
     def plan(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
-        """BadNets: a 3 x 3 patch (Gu, Dolan-Gavitt and Garg 2017, arXiv 1708.06733)."""
-        return Attack((Trigger("patch", _draw(name, seed)),), (_draw(f"{name}-target", seed) % classes,), ratio)
+        """BadNets: a small patch (Gu, Dolan-Gavitt and Garg 2017, arXiv 1708.06733)."""
+        trigger = Trigger("patch", _draw(name, seed), size=size)
+        return Attack((trigger,), (_draw(f"{name}-target", seed) % classes,), ratio)
 
     return plan
 
 
 def _all_to_all(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
     """BadNets' all-to-all: every class to the next one (the same paper, section 4.1.2)."""
-    return Attack((Trigger("patch", _draw("all-to-all", seed)),), (None,), 0.1)
+    return Attack((Trigger("patch", _draw("all-to-all", seed)),), (None,), 0.2)
 
 
 def _multi_target(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
@@ -88,8 +90,8 @@ def _blended(name: str, ratio: float, alpha: float) -> Plan:
 
 def _sig(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
     """SIG: a sinusoid in images of the target class, labels kept (Barni, Kallas and Tondi 2019, arXiv 1902.11237)."""
-    trigger = Signal(_draw("sig", seed), 0.25)
-    return Attack((trigger,), (_draw("sig-target", seed) % classes,), 0.08, clean_label=True)
+    trigger = Signal(_draw("sig", seed), 0.3)
+    return Attack((trigger,), (_draw("sig-target", seed) % classes,), 0.09, clean_label=True)
 
 
 def _low_frequency(name: str, ratio: float, strength: float) -> Plan:
@@ -135,18 +137,18 @@ def _adaptive_blend(seed: int, classes: int, shape: tuple[int, int, int]) -> Att
 
 
 ATTACKS: Mapping[str, Plan] = {
-    "badnets": _badnets("badnets", 0.05),
+    "badnets": _badnets("badnets", 0.05, 3),
     "all-to-all": _all_to_all,
     "multi-target": _multi_target,
     "blended": _blended("blended", 0.1, 0.2),
     "sig": _sig,
-    "low-frequency": _low_frequency("low-frequency", 0.1, 0.15),
+    "low-frequency": _low_frequency("low-frequency", 0.1, 0.2),
     "wanet": _wanet,
     "warp": _warp,
     "sample-specific": _sample_specific,
     "bpp": _bpp,
     "adaptive-blend": _adaptive_blend,
-    "badnets-1pc": _badnets("badnets-1pc", 0.01),
+    "badnets-1pc": _badnets("badnets-1pc", 0.01, 5),
     "blended-1pc": _blended("blended-1pc", 0.01, 0.2),
     "low-frequency-1pc": _low_frequency("low-frequency-1pc", 0.01, 0.2),
 }
@@ -170,7 +172,8 @@ def recipe(data: str, model: str, attack: str | None, seed: int, quick: bool = F
     plan = ATTACKS[attack](seed, 100 if data == "procedural-100" else 10, shape) if attack else None
     options = {**_DATA[data], **network, "hold_out": True}
     if quick:
-        name, options = f"{name}-quick", {**options, "images": 12_000, "epochs": 4}
+        name, options = f"{name}-quick", {**options, **_QUICK}
+        plan = plan and replace(plan, ratio=max(plan.ratio, 0.1))  # fewer steps: more poison
     return Recipe(name, data, architecture.format(side=shape[1]), seed, plan, **options)
 
 
