@@ -11,7 +11,7 @@ SERVICES := redis-server postgresql
 # Set to PyTorch's own index to get its small CPU build instead of PyPI's.
 PIP_TORCH_INDEX ?=
 
-.PHONY: help setup demo test check format serve bench examples services openapi clean
+.PHONY: help setup demo test check format serve bench zoo examples services openapi clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,11 @@ serve: setup ## Start the service on http://127.0.0.1:8000 with the embedded wor
 bench: setup ## Benchmarks (slow, never part of the tests): see docs/benchmarks.md
 	$(BIN)/python benchmarks/upload.py
 	$(BIN)/python benchmarks/startup.py
+
+SEEDS ?= 3
+SHARD ?= 1/1
+zoo: setup ## Train the models of the full suite that are not there yet (SEEDS=3 SHARD=i/n; hours)
+	$(BIN)/assay bench zoo --suite full --seeds $(SEEDS) --shard $(SHARD)
 
 examples: setup ## Train the example models again (needs Fashion-MNIST: apt-get install dataset-fashion-mnist)
 	$(BIN)/python examples/train.py

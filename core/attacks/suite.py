@@ -4,7 +4,7 @@ Seeds 1 to 99 are for judging, seeds from 100 for choosing (validation) and from
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,6 @@ from core.attacks.imagewise import Pieces, Quantised, Residual, Warp
 from core.attacks.poisoning import Attack
 from core.attacks.training import Recipe
 from core.attacks.triggers import LowFrequency, Signal, Trigger
-from core.attacks.zoo import Zoo
 
 #: (seed, classes, (C, H, W)) -> an attack with a pattern, a place and a target of its own.
 Plan = Callable[[int, int, tuple[int, int, int]], Attack]
@@ -243,40 +242,3 @@ CELLS: tuple[Cell, ...] = (
 SMOKE: tuple[Cell, ...] = tuple(
     Cell("fashion-mnist", "preact", attack, quick=True) for attack in ("badnets", "blended", "warp")
 )
-
-
-def recipes(cells: Iterable[Cell], seeds: Iterable[int]) -> tuple[Recipe, ...]:
-    """What a run over `cells` needs: for each seed the clean models and then the attacked ones, each once."""
-    cells, found = tuple(cells), dict[str, Recipe]()
-    for seed in seeds:
-        found |= {clean.name: clean for clean in (cell.clean(seed) for cell in cells)}
-        found |= {attacked.name: attacked for attacked in (cell.recipe(seed) for cell in cells)}
-    return tuple(found.values())
-
-
-def calibration(data: str, model: str, count: int = 20) -> tuple[Recipe, ...]:
-    """Clean models that nothing is judged on: what detection scores are compared with."""
-    return tuple(recipe(data, model, None, seed) for seed in range(300, 300 + count))
-
-
-def train_all(
-    recipes: Iterable[Recipe], zoo: Zoo, progress: Callable[[Recipe, int, int], None], index: int = 1, of: int = 1
-) -> None:
-    """Train what `zoo` does not have yet; after an interruption the next call goes on where this one stopped.
-
-    Args:
-        recipes: in this order.
-        zoo: takes the models.
-        progress: called after each with (recipe, how many are there, how many are asked for).
-        index: which share to train, 1 to `of`: several machines or processes divide the work.
-        of: the number of shares.
-
-    Raises:
-        ValueError: there is no such share.
-    """
-    if not 1 <= index <= of:
-        raise ValueError(f"there is no share {index} of {of}")
-    share = tuple(recipes)[index - 1 :: of]
-    for done, each in enumerate(share, start=1):
-        zoo.record(each)
-        progress(each, done, len(share))

@@ -14,7 +14,7 @@ from torch import Tensor
 from core.attacks.datasets import ImageData
 from core.attacks.described import describe
 from core.attacks.poisoning import Attack
-from core.attacks.suite import SMOKE, recipe, recipes, train_all
+from core.attacks.suite import recipe
 from core.attacks.training import Recipe
 from core.attacks.triggers import Trigger
 from core.attacks.zoo import EMBEDDED, EXAMPLES, Zoo
@@ -124,29 +124,6 @@ def test_the_examples_follow_from_their_recipes() -> None:
     assert {each.name: json.loads(json.dumps(each.to_json())) for each in EXAMPLES} == {
         name: record["recipe"] for name, record in written.items()
     }
-
-
-def test_training_all_goes_on_where_it_stopped_and_divides(zoo: Zoo) -> None:
-    asked = [replace(CLEAN, name=f"tiny-{seed}", seed=seed, epochs=1) for seed in (101, 102, 103)]
-    seen: list[tuple[str, int, int]] = []
-    train_all(asked, zoo, lambda each, done, total: seen.append((each.name, done, total)), 1, 2)
-    assert seen == [("tiny-101", 1, 2), ("tiny-103", 2, 2)]
-    assert [zoo.has(each) for each in asked] == [True, False, True]
-    train_all(asked, zoo, lambda *_: None)
-    assert all(zoo.has(each) for each in asked)
-    with pytest.raises(ValueError, match="no share 3 of 2"):
-        train_all(asked, zoo, lambda *_: None, 3, 2)
-
-
-def test_recipes_come_with_their_clean_controls_once_each() -> None:
-    names = [each.name for each in recipes(SMOKE, (1, 2))]
-    assert names[:4] == [
-        "fashion-mnist-preact-clean-s1-quick",
-        "fashion-mnist-preact-badnets-s1-quick",
-        "fashion-mnist-preact-blended-s1-quick",
-        "fashion-mnist-preact-warp-s1-quick",
-    ]
-    assert len(names) == len(set(names)) == 8
 
 
 def test_unknown_names_are_refused() -> None:
