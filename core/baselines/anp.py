@@ -34,6 +34,8 @@ HELD_OUT = 0.25
 _MOMENTUM, _ALPHA = 0.9, 0.2
 #: More loss of accuracy than this ends the search for the number of neurons.
 _HOPELESS = 0.2
+#: How fast the number of pruned neurons grows between two looks at the accuracy.
+_PACE = 1.05
 
 
 def sensitive_first(neurons: Neurons, means: list[Tensor]) -> list[tuple[Layer, int]]:
@@ -72,8 +74,13 @@ class NeuronPruning:
 
         before = on_held_out()
         chosen = model.clone()
-        for layer, neuron in sensitive_first(neurons, means):
-            prune(model, layer, neuron)
+        order, pruned = sensitive_first(neurons, means), 0
+        while pruned < len(order):
+            # One by one at first: a backdoor may hang on a single neuron.
+            upto = max(pruned + 1, int(pruned * _PACE))
+            for layer, neuron in order[pruned:upto]:
+                prune(model, layer, neuron)
+            pruned = upto
             lost = before - on_held_out()
             if lost <= self.most_lost:
                 chosen = model.clone()

@@ -25,8 +25,8 @@ class FineTuning:
     """Attributes: lr, epochs and batch size of the descent."""
 
     name: ClassVar[str] = "ft"
-    lr: float = 0.05
-    epochs: int = 50
+    lr: float = 0.03
+    epochs: int = 30
     batch_size: int = 64
 
     def __call__(self, suspect: SuspectModel, reference: ReferenceSet, *, seed: int, ctx: RunContext) -> Purified:

@@ -45,8 +45,8 @@ class SharpnessAwareFineTuning:
     """Attributes: lr, epochs and batch size of the descent; rho, the radius in units of the weights."""
 
     name: ClassVar[str] = "ft-sam"
-    lr: float = 0.05
-    epochs: int = 50
+    lr: float = 0.01
+    epochs: int = 20
     batch_size: int = 64
     rho: float = 2.0
 

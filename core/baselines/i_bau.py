@@ -5,7 +5,7 @@ perturbation delta(theta) minimises the inner loss G(delta, theta) = -CE(f(x + d
 fixed point of Phi(delta, theta) = delta - eta dG/ddelta, so that
     dH/dtheta = d_theta H + (d_theta Phi)^T v,   v = (I - (d_delta Phi)^T)^-1 d_delta H
 (equation 4 there), v by five steps of v <- (d_delta Phi)^T v + d_delta H. Perturbations are in pixels of [0, 1];
-radius, step and weight are those of the paper's experiments, which are for normalised inputs of spread 1/4. Running
+step and weight are those of the paper's experiments, which are for normalised inputs of spread 1/4. Running
 statistics are frozen: batches of perturbed images would move them to where clean images are misread.
 """
 
@@ -60,12 +60,12 @@ class ImplicitUnlearning:
     in the outer loss, and the perturbation's largest L2 norm."""
 
     name: ClassVar[str] = "i-bau"
-    rounds: int = 10
-    inner_epochs: int = 2
-    lr: float = 1e-3
+    rounds: int = 5
+    inner_epochs: int = 1
+    lr: float = 5e-4
     batch_size: int = 32
-    share: float = 0.2
-    radius: float = 10 * _SPREAD
+    share: float = 0.1
+    radius: float = 2.0
 
     def __call__(self, suspect: SuspectModel, reference: ReferenceSet, *, seed: int, ctx: RunContext) -> Purified:
         """See `Purifier`."""

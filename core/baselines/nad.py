@@ -34,7 +34,7 @@ class AttentionDistillation:
     """Attributes: lr and batch size of teacher and student, epochs of each; betas, early stage to late."""
 
     name: ClassVar[str] = "nad"
-    lr: float = 0.05
+    lr: float = 0.02
     teacher_epochs: int = 10
     epochs: int = 20
     batch_size: int = 64

@@ -54,8 +54,8 @@ class SharedUnlearning:
     """Attributes: lr of Adam, epochs, batch size; bound of the perturbation in pixels of [0, 1], also its step."""
 
     name: ClassVar[str] = "sau"
-    lr: float = 1e-3
-    epochs: int = 20
+    lr: float = 5e-4
+    epochs: int = 8
     batch_size: int = 64
     bound: float = 0.2
 
