@@ -47,7 +47,8 @@ def purify_table(rows: Iterable[PurifyRow]) -> str:
     """Means with intervals, the cells by themselves, what is not counted."""
     rows = list(rows)
     counted = [row for row in rows if embedded(row)]
-    parts = [_purify_means(counted), _purify_cells(counted), _reattack_cells(counted), _left_out(rows)]
+    parts = [_purify_means(counted), _purify_cells(counted), _reattack_cells(counted)] if counted else []
+    parts.append(_left_out(rows))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

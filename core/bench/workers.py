@@ -1,6 +1,7 @@
 """Tasks over worker processes. Each holds the data sets once and has one thread only, so that it can fork."""
 
 import multiprocessing
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -151,8 +152,8 @@ def _received(connection: Connection) -> tuple[Any, str]:
 def _serve(connection: Connection, place: Place, threads: int) -> None:
     die_with_parent()
     devices.set_threads(threads)
-    with devices.reproducible():  # its first use imports for a second, which is no method's fault
-        zoo = place.open()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the main process, which ends this one
+    zoo = place.open()
     while True:
         try:
             task = connection.recv()

@@ -58,6 +58,11 @@ def test_what_did_not_embed_is_not_counted_and_what_is_missing_is_said() -> None
     assert _line(table, "none")[-1] == "2"
 
 
+def test_if_nothing_embedded_there_are_no_figures() -> None:
+    table = purify_table([purify_row("none", asr_before=0.2, asr=0.2)])
+    assert table == "- fashion-mnist preact badnets s1: not counted, the backdoor did not embed (ASR 20.0).\n"
+
+
 def test_detectors() -> None:
     rows = [detect_row("bi-bau", "clean", seed, score) for seed, score in enumerate((0.1, 0.5, 1.2, 0.3))]
     rows += [detect_row("bi-bau", "badnets", seed, score) for seed, score in enumerate((2.0, 0.4))]

@@ -51,20 +51,22 @@ def _place(folder: Path) -> Place:
     return Place(folder / "zoo", None, folder / "fashion", folder / "cache")
 
 
-def test_tasks_what_follows_them_and_their_errors(tmp_path: Path) -> None:
+def test_tasks_what_follows_them_their_errors_and_the_death_of_a_worker(tmp_path: Path) -> None:
     def follow(outcome: Outcome) -> list[Task]:
         return [Task("after", _double, (10 + outcome.value,))] if outcome.task.name == "first" else []
 
-    tasks = [Task("first", _double, (1,)), Task("bad", _double, (-1,)), Task("last", _double, (3,))]
-    outcomes = list(run_tasks(tasks, _place(tmp_path), workers=1, threads=1, follow=follow))
+    tasks = [
+        Task("first", _double, (1,)),
+        Task("bad", _double, (-1,)),
+        Task("last", _double, (3,)),
+        Task("exit", _exit, ()),
+    ]
+    outcomes: list[Outcome] = []
+    with pytest.raises(EngineError) as caught:
+        outcomes.extend(run_tasks(tasks, _place(tmp_path), workers=1, threads=1, follow=follow))
+    assert caught.value.code == "bench_worker_died"
     assert [(o.task.name, o.value) for o in outcomes] == [("first", 2), ("after", 24), ("bad", None), ("last", 6)]
     assert [o.error for o in outcomes if o.error] == ["ValueError: negative"]
-
-
-def test_a_worker_that_dies_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(EngineError) as caught:
-        list(run_tasks([Task("exit", _exit, ())], _place(tmp_path), workers=1, threads=1))
-    assert caught.value.code == "bench_worker_died"
 
 
 def test_a_missing_data_set_is_named_with_what_to_do(tmp_path: Path) -> None:
