@@ -254,15 +254,19 @@ def bench_detect(
 
 @bench_app.command("cost")
 def bench_cost(
+    suite: BenchSuite = Suite.FULL,
+    data: BenchData = None,
+    seeds: BenchSeeds = 1,
     target: BenchOut = _BENCH_OUT,
     zoo: BenchZoo = _BENCH_ZOO,
-    seed: Annotated[int, typer.Option(min=1, help="Of the models.")] = 1,
+    first_seed: BenchFirstSeed = 1,
     threads: Annotated[int, typer.Option(min=0, help="0: all cores.")] = 0,
 ) -> None:
     """Images and seconds of a scan, with a profile; nothing else should run meanwhile."""
     from api.commands import bench
 
-    raise typer.Exit(bench.cost(bench.Folders(target, zoo), seed, threads))
+    models = bench.Models(suite.value, data, range(first_seed, first_seed + seeds), (1, 1))
+    raise typer.Exit(bench.cost(models, bench.Folders(target, zoo), threads))
 
 
 @bench_app.command("zoo")

@@ -16,7 +16,7 @@ from core.errors import InvalidInputError
 if TYPE_CHECKING:
     from core.attacks.suite import Cell
     from core.bench.conditions import Conditions
-    from core.bench.runner import Finished, OnProgress, Run
+    from core.bench.runner import Finished, OnProgress, Run, Suite
     from core.bench.work import Subject
 
 #: Debian's package dataset-fashion-mnist.
@@ -91,13 +91,17 @@ def train(models: Models, folders: Folders, workers: int, *, clean: bool) -> int
     return _finish(run, lambda run: runner.run_zoo(subjects, run))
 
 
-def cost(folders: Folders, seed: int, threads: int) -> int:
+def cost(models: Models, folders: Folders, threads: int) -> int:
     """Images and seconds; `threads` 0 for all cores."""
     from core import devices
-    from core.bench.cost import CELLS, run_cost
+    from core.bench import runner
+    from core.bench.cost import cells_of, run_cost
 
-    conditions = replace(_conditions("full", _USUAL), threads=threads or devices.available_cores())
-    return _finish(_run(conditions, folders, 1, CELLS), lambda run: run_cost(seed, run))
+    suite = runner.Suite(models.suite)
+    cells = _known(cells_of, suite, models.data)
+    conditions = replace(_conditions(models.suite, _USUAL), threads=threads or devices.available_cores())
+    subjects = runner.attacked(cells, models.seeds)
+    return _finish(_run(conditions, folders, 1, cells), lambda run: run_cost(subjects, suite, run))
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -115,8 +119,15 @@ def parse_shard(text: str) -> tuple[int, int]:
 def _cells(models: Models) -> "tuple[Cell, ...]":
     from core.bench.runner import Suite, cells_of
 
+    return _known(cells_of, Suite(models.suite), models.data)
+
+
+def _known(
+    find: "Callable[[Suite, str | None], tuple[Cell, ...]]", suite: "Suite", data: str | None
+) -> "tuple[Cell, ...]":
+    """A data set that a suite has not is wrong usage."""
     try:
-        return cells_of(Suite(models.suite), models.data)
+        return find(suite, data)
     except InvalidInputError as error:
         raise typer.BadParameter(error.detail, param_hint="--data") from None
 

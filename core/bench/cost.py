@@ -5,7 +5,7 @@ import json
 import os
 import pstats
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,29 +22,42 @@ from core.bench.conditions import Conditions, Reference, reference_set, split_of
 from core.bench.isolation import run_isolated
 from core.bench.methods import OURS
 from core.bench.rows import DetectRow
-from core.bench.runner import Finished, Run
+from core.bench.runner import Finished, Run, Suite
 from core.bench.work import Subject, detect_one, train
 from core.bench.workers import Task, run_tasks
 from core.config import ScanConfig
 from core.context import RunContext
 from core.data.reference import ReferenceSet
 from core.domain import Preset, PurifyMode
+from core.errors import InvalidInputError
 from core.models.classifier import Classifier
 from core.models.intake import intake
 from core.report.schema import Report
 
-#: The small PreActResNet on ten and on a hundred classes.
-_SMALL = Cell("fashion-mnist", "preact", "badnets")
+#: On how many classes besides ten a scan is measured, with the small PreActResNet.
 _MANY = Cell("procedural-100", "preact", "badnets")
-CELLS = (_SMALL, _MANY)
 #: Lines of the profile.
 _LINES = 15
 
 
-def run_cost(seed: int, run: Run) -> Finished:
+def cells_of(suite: Suite, data: str | None) -> tuple[Cell, ...]:
+    """The small PreActResNet on ten classes, and for the full suite on a hundred.
+
+    Raises:
+        InvalidInputError: there is no such data set of ten classes.
+    """
+    if data not in (None, "fashion-mnist", "cifar10", "procedural"):
+        raise InvalidInputError("bench_no_cells", f"There is no data set {data} of ten classes.")
+    ten = Cell(data or "fashion-mnist", "preact", "badnets", quick=suite is Suite.SMOKE)
+    return (ten,) if suite is Suite.SMOKE else (ten, _MANY)
+
+
+def run_cost(subjects: Sequence[Subject], suite: Suite, run: Run) -> Finished:
     """cost.json and cost.md; parts that are there already are kept.
 
-    The seconds are those of one process with the threads of the conditions: nothing else should run meanwhile.
+    A scan of every model; scan, purification and scan again of those with ten classes, for the smoke suite at preset
+    fast only; a profile of the first. The seconds are those of one process with the threads of the conditions: nothing
+    else should run meanwhile.
 
     Raises:
         InvalidInputError: the folder has figures of other conditions.
@@ -52,18 +65,19 @@ def run_cost(seed: int, run: Run) -> Finished:
     run.conditions.keep(run.out / "cost.conditions.json")
     path = run.out / "cost.json"
     parts: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    small, many = (Subject(c.data, c.model, c.attack, seed, c.recipe(seed), c.clean(seed)) for c in CELLS)
-    tasks = {
-        "scan, K = 10": Task("scan, K = 10", _scan, (small, run.conditions)),
-        "scan, K = 100": Task("scan, K = 100", _scan, (many, run.conditions)),
-        "fast": Task("fast", _whole, (small, Preset.FAST, False)),
-        "standard": Task("standard", _whole, (small, Preset.STANDARD, False)),
-        "profile": Task("profile", _whole, (small, Preset.FAST, True)),
-    }
+    tasks = [Task(f"scan of {subject.name}", _scan, (subject, run.conditions)) for subject in subjects]
+    presets = [Preset.FAST] if suite is Suite.SMOKE else [Preset.FAST, Preset.STANDARD]
+    small = [subject for subject in subjects if subject.data != _MANY.data]
+    tasks += [
+        Task(f"{preset}, {subject.name}", _whole, (subject, preset, False)) for subject in small for preset in presets
+    ]
+    tasks += [Task(f"profile of {subject.name}", _whole, (subject, Preset.FAST, True)) for subject in small[:1]]
     finished = Finished()
-    run.on_progress(len(parts), len(tasks), "")
-    missing = [task for name, task in tasks.items() if name not in parts]
-    for outcome in run_tasks(missing, run.place, workers=1, threads=run.conditions.threads):
+    missing = [task for task in tasks if task.name not in parts]
+    run.on_progress(len(tasks) - len(missing), len(tasks), "")
+    for done, outcome in enumerate(
+        run_tasks(missing, run.place, workers=1, threads=run.conditions.threads), len(tasks) - len(missing) + 1
+    ):
         if outcome.error:
             finished.failures.append(f"{outcome.task.name}: {outcome.error}")
         else:
@@ -71,9 +85,9 @@ def run_cost(seed: int, run: Run) -> Finished:
             partial = path.with_suffix(".partial")
             partial.write_text(json.dumps(parts, indent=1) + "\n")
             partial.replace(path)
-        run.on_progress(len(parts), len(tasks), outcome.task.name)
+        run.on_progress(done, len(tasks), outcome.task.name)
     table = run.out / "cost.md"
-    table.write_text(cost_table(parts))
+    table.write_text(cost_table(parts.values()))
     finished.written += [path, table]
     return finished
 
@@ -84,40 +98,52 @@ def neural_cleanse_images(classes: int) -> int:
     return detector.steps * detector.batch_size * classes
 
 
-def cost_table(parts: Mapping[str, Any]) -> str:
+def cost_table(parts: Iterable[Mapping[str, Any]]) -> str:
     """Scans beside Neural Cleanse's count, then seconds by stage, then the profile."""
-    lines = [
-        "| scan | preset | images | Neural Cleanse's | ratio | s | target named |",
-        "|---|---|---|---|---|---|---|",
+    kinds: dict[str, list[Mapping[str, Any]]] = {"scan": [], "whole": [], "profile": []}
+    for part in parts:
+        kinds[part["kind"]].append(part)
+    tables = [_scans(kinds["scan"]), _seconds(kinds["whole"]), *map(_profile, kinds["profile"])]
+    return "\n\n".join(table for table in tables if table) + "\n"
+
+
+def _scans(parts: Sequence[Mapping[str, Any]]) -> str:
+    if not parts:
+        return ""
+    lines = ["| scan | K | preset | images | Neural Cleanse's | ratio | s | target named |", "|---" * 8 + "|"]
+    lines += [
+        f"| {part['model']} | {part['classes']} | {part['preset']} | {part['images']:,} | {part['neural_cleanse']:,} | "
+        f"1/{part['neural_cleanse'] / part['images']:.0f} | {part['wall_s']:.1f} | {'yes' if part['named'] else 'no'} |"
+        for part in parts
     ]
-    for name in ("scan, K = 10", "scan, K = 100"):
-        if name in parts:
-            part = parts[name]
-            ratio = part["neural_cleanse"] / part["images"]
-            lines.append(
-                f"| {part['model']}, K = {part['classes']} | {part['preset']} | {part['images']:,} | "
-                f"{part['neural_cleanse']:,} | 1/{ratio:.0f} | {part['wall_s']:.1f} | "
-                f"{'yes' if part['named'] else 'no'} |"
-            )
-    whole = {name: parts[name] for name in ("fast", "standard") if name in parts}
-    if whole:
-        stages = list(next(iter(whole.values()))["stages"])
-        lines += ["", f"| preset | {' | '.join(stages)} | whole, s | CPU s | threads | verdict | purified |"]
-        lines.append("|---" * (len(stages) + 6) + "|")
-        for name, part in whole.items():
-            seconds = " | ".join(f"{part['stages'].get(stage, 0.0):.1f}" for stage in stages)
-            lines.append(
-                f"| {name} | {seconds} | {part['wall_s']:.1f} | {part['cpu_s']:.1f} | {part['threads']} | "
-                f"{part['verdict']} | {part['purification']} |"
-            )
-    if "profile" in parts:
-        lines += ["", "| function (preset fast) | calls | own s | share |", "|---|---|---|---|"]
-        total = parts["profile"]["wall_s"]
-        lines += [
-            f"| `{entry['function']}` | {entry['calls']:,} | {entry['own_s']:.1f} | {entry['own_s'] / total:.0%} |"
-            for entry in parts["profile"]["profile"]
-        ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
+
+
+def _seconds(parts: Sequence[Mapping[str, Any]]) -> str:
+    if not parts:
+        return ""
+    stages = list(parts[0]["stages"])
+    lines = [
+        f"| scan, purification, scan again | preset | {' | '.join(stages)} | whole, s | CPU s | threads | verdict | "
+        "purified |",
+        "|---" * (len(stages) + 7) + "|",
+    ]
+    for part in parts:
+        seconds = " | ".join(f"{part['stages'].get(stage, 0.0):.1f}" for stage in stages)
+        lines.append(
+            f"| {part['model']} | {part['preset']} | {seconds} | {part['wall_s']:.1f} | {part['cpu_s']:.1f} | "
+            f"{part['threads']} | {part['verdict']} | {part['purification']} |"
+        )
+    return "\n".join(lines)
+
+
+def _profile(part: Mapping[str, Any]) -> str:
+    lines = [f"| function ({part['model']}, preset {part['preset']}) | calls | own s | share |", "|---|---|---|---|"]
+    lines += [
+        f"| `{entry['function']}` | {entry['calls']:,} | {entry['own_s']:.1f} | {entry['own_s'] / part['wall_s']:.0%} |"
+        for entry in part["profile"]
+    ]
+    return "\n".join(lines)
 
 
 def _scan(zoo: Zoo, subject: Subject, conditions: Conditions) -> dict[str, Any]:
@@ -126,7 +152,8 @@ def _scan(zoo: Zoo, subject: Subject, conditions: Conditions) -> dict[str, Any]:
     classes = zoo.datasets.load(subject.data).num_classes
     assert isinstance(row, DetectRow), "our method has a meaning for every network"
     return {
-        "model": f"{subject.data} {subject.model}",
+        "kind": "scan",
+        "model": subject.name,
         "classes": classes,
         "preset": conditions.preset.value,
         "images": row.passes,
@@ -163,6 +190,9 @@ def _run_pipeline(
 
         report = profile.runcall(scan) if profiled else scan()
     return {
+        "kind": "profile" if profiled else "whole",
+        "model": subject.name,
+        "preset": preset.value,
         "threads": threads,
         "wall_s": round(time.monotonic() - wall, 2),
         "cpu_s": round(time.process_time() - cpu, 2),

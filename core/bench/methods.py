@@ -12,6 +12,7 @@ from core.data.reference import ReferenceSet
 from core.detection.detector import detect
 from core.domain import Preset, Verdict
 from core.inversion.engine import invert
+from core.inversion.result import InvertedTrigger
 from core.models.protocol import SuspectModel
 from core.unlearning.purify import purify
 
@@ -29,11 +30,13 @@ class Treated:
         model: what is measured.
         passes: images through a forward and backward pass.
         detail: what the method says about itself.
+        triggers: what it inverted on the suspect, most suspicious first; for the certificate.
     """
 
     model: SuspectModel
     passes: int
     detail: Mapping[str, Any]
+    triggers: tuple[InvertedTrigger, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,4 +122,4 @@ def _ours(suspect: SuspectModel, reference: ReferenceSet, preset: Preset, seed: 
     )
     passes = inversion.images_processed + purified.images_processed
     found = {"accepted": purified.accepted, "rounds": purified.rounds, "settled": purified.settled}
-    return Treated(purified.model, passes, detail | found | {"back": purified.back})
+    return Treated(purified.model, passes, detail | found | {"back": purified.back}, inversion.triggers)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from core.attacks.poisoning import Attack
 from core.attacks.training import Recipe
@@ -11,10 +11,15 @@ from core.attacks.zoo import Zoo
 from core.bench.conditions import Conditions, TestImages, reference_set, split_of
 from core.bench.isolation import peak_rss_bytes, run_isolated
 from core.bench.measuring import Measured, measure
-from core.bench.methods import judge, treat
+from core.bench.methods import Treated, judge, treat
 from core.bench.rows import DetectRow, Key, PurifyRow
+from core.context import RunContext
 from core.data.reference import ReferenceSet
+from core.domain import Preset
 from core.errors import UnsupportedError
+from core.evaluation.certificate import certify
+from core.models.protocol import SuspectModel
+from core.verification import HELD_OUT
 
 T = TypeVar("T")
 
@@ -100,10 +105,11 @@ def _purify(
         return Unsupported(error.detail)
     images = TestImages.draw(data.part(f"{split_of(subject.seed)}-test"), conditions.effort)
 
-    def measured(model: object) -> Measured:
-        return measure(model, images, attack, data.num_classes, conditions.effort, subject.seed)  # type: ignore[arg-type]
+    def measured(model: SuspectModel) -> Measured:
+        return measure(model, images, attack, data.num_classes, conditions.effort, subject.seed)
 
     after = measured(treated.model)
+    certificate = _certify(treated, zoo.get(subject.clean), reference, conditions.preset, subject.seed)
     if before is None:
         clean = measured(zoo.get(subject.clean))
         first, beside = after, {"worst_clean": clean.worst, "perturbed_clean": clean.perturbed}
@@ -138,9 +144,30 @@ def _purify(
             "recipe": subject.suspect.digest[:10],
             "triggers": after.triggers,
             **treated.detail,
+            **certificate,
             **detail,
         },
     )
+
+
+def _certify(
+    treated: Treated, control: SuspectModel, reference: ReferenceSet, preset: Preset, seed: int
+) -> dict[str, Any]:
+    """The re-attack certificate as a report would have it, with the clean control that only a benchmark knows."""
+    if not treated.triggers:
+        return {}
+    attackers, held_out = reference.split(HELD_OUT, seed)
+    found = certify(
+        treated.model,
+        treated.triggers,
+        attackers,
+        held_out,
+        preset=preset,
+        seed=seed,
+        ctx=RunContext(),
+        control=control,
+    )
+    return {"certificate": None if found is None else found.model_dump(mode="json")}
 
 
 def _detect(zoo: Zoo, subject: Subject, method: str, conditions: Conditions) -> DetectRow | Unsupported:

@@ -61,6 +61,8 @@ def test_figures_of_a_purification(purified: tuple[Path, Finished, list[tuple[in
     assert tuned.reattack["worst"] == max(tuned.detail["triggers"][0]["curves"]["0.01"].values())
     assert all(row.peak_rss_bytes > 50e6 for row in rows.values())
     assert rows["bi-bau"].wall_s > 0
+    assert rows["bi-bau"].detail["certificate"]["control"]["worst"] >= 0, "the benchmark knows a clean model"
+    assert "certificate" not in tuned.detail
     assert (seen[0][:2], seen[-1][:2]) == ((0, 6), (6, 6))
 
 

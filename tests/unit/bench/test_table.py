@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from core.bench.cost import cost_table, neural_cleanse_images
+from core.bench.cost import cells_of, cost_table, neural_cleanse_images
 from core.bench.plots import plot_detect, plot_purify
+from core.bench.runner import Suite
 from core.bench.table import detect_table, purify_table, zoo_table
+from core.errors import InvalidInputError
 from tests.support.bench_rows import detect_row, purify_row
 
 
@@ -91,22 +93,27 @@ def test_the_zoo_says_what_embedded() -> None:
 
 def test_the_cost_beside_neural_cleanse() -> None:
     assert neural_cleanse_images(10) == 320_000
-    scan = {"model": "m", "classes": 10, "preset": "standard", "images": 16_000, "wall_s": 9.0, "named": True}
-    whole = {
-        "threads": 2, "wall_s": 20.0, "cpu_s": 35.0, "stages": {"inverting": 8.0, "unlearning": 11.5},
-        "verdict": "backdoored", "purification": "published",
+    scan = {
+        "kind": "scan", "model": "m", "classes": 10, "preset": "standard", "images": 16_000,
+        "neural_cleanse": neural_cleanse_images(10), "wall_s": 9.0, "named": True,
     }  # fmt: skip
-    entry = {"function": "conv2d", "calls": 1000, "own_s": 5.0}
-    table = cost_table(
-        {
-            "scan, K = 10": scan | {"neural_cleanse": 320_000},
-            "fast": whole,
-            "profile": whole | {"profile": [entry]},
-        }
-    )
-    assert _line(table, "m, K = 10")[2:5] == ["16,000", "320,000", "1/20"]
-    assert _line(table, "fast")[1:] == ["8.0", "11.5", "20.0", "35.0", "2", "backdoored", "published"]
+    whole = {
+        "kind": "whole", "model": "n", "preset": "fast", "threads": 2, "wall_s": 20.0, "cpu_s": 35.0,
+        "stages": {"inverting": 8.0, "unlearning": 11.5}, "verdict": "backdoored", "purification": "published",
+    }  # fmt: skip
+    profile = whole | {"kind": "profile", "profile": [{"function": "conv2d", "calls": 1000, "own_s": 5.0}]}
+    table = cost_table([scan, whole, profile])
+    assert _line(table, "m")[1:6] == ["10", "standard", "16,000", "320,000", "1/20"]
+    assert _line(table, "n")[1:] == ["fast", "8.0", "11.5", "20.0", "35.0", "2", "backdoored", "published"]
     assert _line(table, "`conv2d`")[1:] == ["1,000", "5.0", "25%"]
+    assert cost_table([scan]).count("\n") == 3
+
+
+def test_the_cells_of_the_cost() -> None:
+    assert [(cell.data, cell.quick) for cell in cells_of(Suite.SMOKE, None)] == [("fashion-mnist", True)]
+    assert [cell.data for cell in cells_of(Suite.FULL, "cifar10")] == ["cifar10", "procedural-100"]
+    with pytest.raises(InvalidInputError, match="of ten classes"):
+        cells_of(Suite.FULL, "procedural-100")
 
 
 def test_plots(tmp_path: Path) -> None:
