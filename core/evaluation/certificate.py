@@ -21,7 +21,7 @@ from core.report.schema import Certificate, ReattackCurve, ReattackPoint, Resist
 
 _NO_CONTROL = "No clean model of the same kind is known, so it cannot be said what it would have shown."
 #: At most so many of the triggers are perturbed, most suspicious first.
-_TRIGGERS = 3
+_TRIGGERS = 2
 #: Share of the work that perturbing takes.
 _PERTURBING = 0.25
 
