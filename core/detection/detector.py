@@ -1,12 +1,21 @@
-"""From evidence to a verdict: several statistics together, each against its calibrated threshold."""
+"""From evidence to a verdict: how far the suspect's statistics deviate from those of clean models."""
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from collections.abc import Sequence
 
 import torch
 
 from core.data.reference import ReferenceSet
-from core.detection.calibration import Calibration
+from core.detection.calibration import (
+    BUDGET,
+    Calibration,
+    Score,
+    Values,
+    deviations,
+    group_of,
+    threshold,
+    value_at,
+)
 from core.detection.statistics import STATISTICS
 from core.domain import Preset, Verdict
 from core.inversion.measure import answers
@@ -18,27 +27,22 @@ from core.report.schema import Detection, Statistic, TargetFinding, ThresholdPro
 MIN_IMAGES, MIN_CLASS_SHARE = 50, 0.5
 #: A suspect must be right this much more often than by guessing, as a share of what is left to gain.
 MIN_SKILL = 0.3
-#: From here on a score is a verdict.
-THRESHOLD = 1.0
-#: The same without real images, on which all thresholds were fixed.
-SYNTHETIC_THRESHOLD = 1.5
-#: How much wider the band too close to call is at preset fast.
-FAST_BAND = 2.0
+#: Without real images, on which all clean models were scanned, the threshold is this much higher.
+SYNTHETIC_FACTOR = 1.5
+#: A score is too close to call where so many more clean models would be expected beyond it than the budget allows; a
+#: fast search finds less than is there, and must stay further away.
+CLOSE, CLOSE_FAST = 2.0, 4.0
+#: Stands for infinity in reports, which are JSON.
+_UNREACHABLE = 1e9
 #: Which statistic a component's energy belongs to, by the operator it ended as.
 _ENERGY_OF = {
     "patch": "tile_energy",
     "tiled": "tile_energy",
     "additive": "additive_energy",
-    "blend": "additive_energy",
+    "blend": "blend_energy",
     "smooth": "smooth_energy",
     "warp": "warp_energy",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Scored:
-    statistics: list[Statistic]
-    score: float
 
 
 def detect(
@@ -58,59 +62,57 @@ def detect(
         reference: the images it was found with.
         preset: how much the inversion could spend; a fast one must stay further from the threshold to be clean.
         synthetic: the images were synthesised: the verdict is never clean.
-        calibration: thresholds; None for the committed ones.
+        calibration: clean models to compare with; None for the committed ones.
     """
     calibration = calibration or Calibration.load()
-    scored = _score(inversion, calibration)
+    values = {name: STATISTICS.get(name).measure(inversion) for name in STATISTICS}
+    score = calibration.score(values, group_of(model))
+    limit = score.threshold * (SYNTHETIC_FACTOR if synthetic else 1.0)
     doubts = _doubts(model, reference, synthetic)
-    threshold = SYNTHETIC_THRESHOLD if synthetic else THRESHOLD
-    verdict, reasons = _decide(scored, threshold, doubts, calibration, preset)
+    verdict, reasons = _decide(score, limit, doubts, preset)
+    clean = list(calibration.reference(group_of(model))[1].values())
     return Detection(
         verdict=verdict,
-        score=scored.score,
-        threshold=threshold,
-        provenance=ThresholdProvenance(
-            calibration=calibration.identifier,
-            clean_models=calibration.clean_models,
-            backdoored_models=calibration.backdoored_models,
-            note=calibration.note,
-        ),
-        statistics=scored.statistics,
-        targets=_targets(inversion, reference, verdict, calibration),
+        score=round(score.value, 4),
+        threshold=round(limit, 4) if math.isfinite(limit) else _UNREACHABLE,
+        p_value=score.p_value,
+        provenance=_provenance(calibration, score),
+        statistics=[_statistic(name, values[name], score, limit, clean) for name in STATISTICS],
+        targets=_targets(inversion, reference, verdict, clean, limit),
         coverage=list(inversion.coverage),
         reasons=reasons,
     )
 
 
-def margin(value: float, threshold: float, direction: Literal["below", "above"]) -> float:
-    """How suspicious a value is: one at the threshold, more on the suspicious side, never negative."""
-    if direction == "below":
-        return threshold / max(value, 1e-6)
-    return max(value, 0.0) / threshold
+def _provenance(calibration: Calibration, score: Score) -> ThresholdProvenance:
+    low, high = score.interval
+    return ThresholdProvenance(
+        calibration=calibration.identifier,
+        group=score.group,
+        clean_models=score.models,
+        budget=BUDGET,
+        false_positives=score.false_positives,
+        false_positive_interval=(round(low, 4), round(high, 4)),
+        note=(
+            f"Compared with {score.models} clean models ({score.group}). The threshold is made for {BUDGET:.0%} of "
+            f"clean models beyond it; {score.false_positives} of these were, each judged by the others. For other "
+            "kinds of model, data or training the false-alarm rate is unknown."
+        ),
+    )
 
 
-def _score(inversion: InversionResult, calibration: Calibration) -> _Scored:
-    """Every calibrated statistic; the score is the most suspicious one's margin."""
-    statistics = []
-    score = 0.0
-    for name in STATISTICS:
-        if name not in calibration.thresholds:
-            continue
-        entry, threshold = STATISTICS.get(name), calibration.thresholds[name]
-        value = entry.measure(inversion)
-        level = 0.0 if value is None else margin(value, threshold, entry.direction)
-        score = max(score, level)
-        statistics.append(
-            Statistic(
-                name=name,
-                value=value,
-                threshold=threshold,
-                direction=entry.direction,
-                suspicious=level >= THRESHOLD,
-                description=entry.description,
-            )
-        )
-    return _Scored(statistics, round(score, 4))
+def _statistic(name: str, value: float | None, score: Score, limit: float, clean: Sequence[Values]) -> Statistic:
+    """One statistic with the value at which it would convict by itself."""
+    entry = STATISTICS.get(name)
+    at = value_at(name, limit, clean) if name in score.levels and math.isfinite(limit) else None
+    return Statistic(
+        name=name,
+        value=value,
+        threshold=0.0 if at is None else at,
+        direction=entry.direction,
+        suspicious=score.levels.get(name, 0.0) >= limit,
+        description=entry.description,
+    )
 
 
 def _doubts(model: SuspectModel, reference: ReferenceSet, synthetic: bool) -> list[str]:
@@ -132,40 +134,38 @@ def _doubts(model: SuspectModel, reference: ReferenceSet, synthetic: bool) -> li
     return doubts
 
 
-def _decide(
-    scored: _Scored, threshold: float, doubts: list[str], calibration: Calibration, preset: Preset
-) -> tuple[Verdict, list[str]]:
-    if scored.score >= threshold:
-        named = [s.name for s in scored.statistics if s.suspicious]
+def _decide(score: Score, limit: float, doubts: list[str], preset: Preset) -> tuple[Verdict, list[str]]:
+    if score.value >= limit:
+        named = [name for name, level in score.levels.items() if level >= limit]
         return Verdict.BACKDOORED, [f"Beyond its threshold: {', '.join(named)}.", *doubts]
+    if not math.isfinite(limit):
+        doubts = [*doubts, "There are no clean models to compare with."]
     if doubts:
         return Verdict.INCONCLUSIVE, doubts
-    # A short search finds less than is there: it needs more distance to call a model clean.
-    band = calibration.band * (FAST_BAND if preset is Preset.FAST else 1.0)
-    if scored.score >= threshold * (1 - band):
-        return Verdict.INCONCLUSIVE, [f"The score {scored.score:.2f} is too close to the threshold to call."]
+    close = CLOSE_FAST if preset is Preset.FAST else CLOSE
+    if score.value >= threshold(score.models, len(score.levels), close * BUDGET):
+        return Verdict.INCONCLUSIVE, [f"The score {score.value:.2f} is too close to the threshold to call."]
     return Verdict.CLEAN, ["No statistic is near its threshold."]
 
 
-def _suspicion(trigger: InvertedTrigger, calibration: Calibration) -> float:
-    """Margin of one component's own energy."""
+def _suspicion(trigger: InvertedTrigger, clean: Sequence[Values]) -> float:
+    """How far one component's own energy deviates."""
     statistic = "source_energy" if trigger.target is None else _ENERGY_OF[trigger.operator.name]
-    threshold = calibration.thresholds.get(statistic)
-    return 0.0 if threshold is None else margin(trigger.energy, threshold, "below")
+    return deviations({statistic: trigger.energy}, clean).get(statistic, 0.0)
 
 
 def _targets(
-    inversion: InversionResult, reference: ReferenceSet, verdict: Verdict, calibration: Calibration
+    inversion: InversionResult, reference: ReferenceSet, verdict: Verdict, clean: Sequence[Values], limit: float
 ) -> list[TargetFinding]:
     """Every target of a surviving component that is suspicious by itself, and the first of a backdoored model."""
     names = reference.class_names
     found: list[TargetFinding] = []
-    ranked = sorted(inversion.triggers, key=lambda trigger: -_suspicion(trigger, calibration))
+    ranked = sorted(inversion.triggers, key=lambda trigger: -_suspicion(trigger, clean))
     for trigger in ranked:
         if any(item.target == trigger.target for item in found):
             continue
         named = verdict is Verdict.BACKDOORED and not found
-        if not named and _suspicion(trigger, calibration) < THRESHOLD:
+        if not named and _suspicion(trigger, clean) < limit:
             break
         label = names[trigger.target] if trigger.target is not None and trigger.target < len(names) else None
         found.append(

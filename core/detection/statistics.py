@@ -1,5 +1,6 @@
 """Detection statistics: what the evidence of an inversion says, each in one number."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -7,17 +8,30 @@ from typing import Literal
 from core.inversion.result import Evidence, InversionResult
 from core.plugins import Registry
 
+_LEAST = 1e-3
 #: A statistic of the evidence; None where it cannot be computed.
 Measure = Callable[[InversionResult], float | None]
 
 
 @dataclass(frozen=True, slots=True)
 class DetectionStatistic:
-    """A measure and how to read it: `direction` is where suspicion lies."""
+    """A measure and how to read it.
+
+    Attributes:
+        direction: where suspicion lies.
+        indifferent: values beyond this, on the other side, are all the same: no evidence at all.
+    """
 
     measure: Measure
     direction: Literal["below", "above"]
     description: str
+    indifferent: float
+
+    def suspicion(self, value: float) -> float:
+        """The value's logarithm, cut off at `indifferent`, with its sign such that more is more suspicious."""
+        if self.direction == "below":
+            return -math.log(min(max(value, _LEAST), self.indifferent))
+        return math.log(max(value, self.indifferent))
 
 
 STATISTICS: Registry[DetectionStatistic] = Registry("detection statistic")
@@ -67,26 +81,31 @@ def _window_flip(result: InversionResult) -> float | None:
 
 
 STATISTICS.register("tile_energy")(
-    DetectionStatistic(_energy("tiled"), "below", "Least energy of a small local trigger over all targets.")
+    DetectionStatistic(_energy("tiled"), "below", "Least energy of a small local trigger over all targets.", 1.0)
 )
 STATISTICS.register("additive_energy")(
-    DetectionStatistic(_energy("additive"), "below", "Least energy of a dense trigger over all targets.")
+    DetectionStatistic(_energy("additive"), "below", "Least energy of a dense trigger over all targets.", 3.0)
 )
 STATISTICS.register("additive_gap")(
-    DetectionStatistic(_outlier("additive"), "below", "That energy times its ratio to the next target's.")
+    DetectionStatistic(_outlier("additive"), "below", "That energy times its ratio to the next target's.", 3.0)
 )
 STATISTICS.register("smooth_energy")(
-    DetectionStatistic(_energy("smooth"), "below", "Least energy of a dense trigger without fine detail.")
+    DetectionStatistic(_energy("smooth"), "below", "Least energy of a dense trigger without fine detail.", 3.0)
+)
+STATISTICS.register("blend_energy")(
+    DetectionStatistic(_energy("blend"), "below", "Energy of a picture mixed in, for the likeliest dense target.", 3.0)
 )
 STATISTICS.register("warp_energy")(
-    DetectionStatistic(_energy("warp"), "below", "Least energy of a smooth warp over all targets.")
+    DetectionStatistic(_energy("warp"), "below", "Least energy of a smooth warp over all targets.", 2.0)
 )
 STATISTICS.register("source_energy")(
-    DetectionStatistic(_source_energy, "below", "Least energy of a trigger whose target depends on the source.")
+    DetectionStatistic(_source_energy, "below", "Least energy of a trigger whose target depends on the source.", 1.0)
 )
 STATISTICS.register("information")(
-    DetectionStatistic(_information, "above", "Source-target mutual information of flips by a local trigger, nats.")
+    DetectionStatistic(
+        _information, "above", "Source-target mutual information of flips by a local trigger, nats.", 0.3
+    )
 )
 STATISTICS.register("window_flip")(
-    DetectionStatistic(_window_flip, "above", "Flip rate of a small pattern through its best window.")
+    DetectionStatistic(_window_flip, "above", "Flip rate of a small pattern through its best window.", 0.3)
 )

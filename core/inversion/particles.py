@@ -162,8 +162,8 @@ def fit(
         decay: what the step size falls to, linearly, as a share of what it begins with.
 
     Returns:
-        (M,) mean negative log-marginals per counted sample over the last TAIL steps, nats; NaN where the suspect
-        answered with one.
+        (M,) mean negative log-marginals per counted sample over the last TAIL steps, nats; NaN, at once, if an answer
+        of the suspect is none.
     """
     operator = bank.operator
     device = images.pixels.device
@@ -193,6 +193,8 @@ def fit(
         share = weight / weight.sum(1, keepdim=True).clamp(min=1.0)
         # The gradient of the log-marginal is that of the expected log-posterior under the responsibilities.
         loss = -(share * (responsibility * log_posterior).sum(-1)).sum(1) + bank.prior_weight * operator.energies()
+        if not bool(loss.isfinite().all()):
+            return torch.full_like(loss_sum, torch.nan)
         moving = parameters if drift is None else [*parameters, changed]
         gradients = torch.autograd.grad(loss.sum(), moving)
         size = operator.learning_rate * (1.0 - rate_falls * step)

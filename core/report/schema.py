@@ -75,8 +75,14 @@ class TargetFinding(_Model):
 
 class ThresholdProvenance(_Model):
     calibration: str = Field(description="Identifier of the committed calibration.")
-    clean_models: int
-    backdoored_models: int
+    group: str = Field(default="", description="Which clean models the suspect is compared with.")
+    clean_models: int = Field(description="How many those are.")
+    backdoored_models: int = Field(default=0, description="Models with a backdoor that the threshold depends on: none.")
+    budget: Fraction = Field(default=0.05, description="Share of clean models that may be called backdoored.")
+    false_positives: int = Field(default=0, description="Clean models beyond the threshold, each left out in turn.")
+    false_positive_interval: tuple[Fraction, Fraction] = Field(
+        default=(0.0, 1.0), description="Exact 95 % interval of the false-positive rate that follows from it."
+    )
     note: str
 
 
@@ -84,6 +90,11 @@ class Detection(_Model):
     verdict: Verdict
     score: float = Field(description="Larger is more suspicious; backdoored from `threshold` on.")
     threshold: float
+    p_value: Fraction = Field(
+        default=1.0,
+        description="Probability that a clean model of the group scores as high: their share, counting the suspect; "
+        "beyond the last of them the tail of Student's distribution.",
+    )
     provenance: ThresholdProvenance
     statistics: list[Statistic]
     targets: list[TargetFinding]

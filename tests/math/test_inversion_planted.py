@@ -7,11 +7,12 @@ import torch
 
 from core.config import InversionConfig
 from core.context import RunContext
+from core.detection.calibration import Calibration
 from core.detection.detector import detect
 from core.domain import Verdict
 from core.errors import CanceledError, InvalidInputError
 from core.inversion import screening
-from core.inversion.engine import invert
+from core.inversion.engine import LEARNED, TARGETED, invert
 from core.inversion.measure import flips
 from core.inversion.particles import Bank, Images
 from core.inversion.result import InversionResult
@@ -67,8 +68,11 @@ def test_the_inverted_trigger_works_on_images_never_seen(backdoored: Planted, fo
 def test_verdicts_name_the_backdoor_and_leave_the_clean_model_alone(
     backdoored: Planted, clean: Planted, found: InversionResult, found_on_clean: InversionResult
 ) -> None:
-    guilty = detect(backdoored.model, found, backdoored.reference)
-    innocent = detect(clean.model, found_on_clean, clean.reference)
+    # Networks of this kind are in no committed calibration; on clean ones no small pattern works.
+    models = {f"clean-{number}": {"tile_energy": 2.0} for number in range(10)}
+    calibration = Calibration("test", "test/1", {"tinynetwork/grey": models})
+    guilty = detect(backdoored.model, found, backdoored.reference, calibration=calibration)
+    innocent = detect(clean.model, found_on_clean, clean.reference, calibration=calibration)
     assert guilty.verdict is Verdict.BACKDOORED
     assert guilty.targets[0].target == TARGET
     assert innocent.verdict is not Verdict.BACKDOORED
@@ -172,3 +176,46 @@ def test_flips_are_counted_where_there_is_somewhere_to_go(backdoored: Planted) -
     counted = flips(backdoored.model, bank, Images(pixels, labels))
     assert int(counted.counted.sum()) == int((labels != TARGET).sum())
     assert float(counted.rate) == pytest.approx(backdoored.attack_success, abs=0.02)
+
+
+def test_outputs_that_are_not_finite_are_refused(backdoored: Planted) -> None:
+    broken = backdoored.model.clone()
+    with torch.no_grad():
+        broken.module.linear.bias[0] = float("nan")
+    with pytest.raises(InvalidInputError, match="outputs_not_finite"):
+        invert(broken, backdoored.reference, QUICK, seed=0, ctx=RunContext())
+
+
+def test_outputs_that_break_under_a_change_are_refused(backdoored: Planted) -> None:
+    broken = backdoored.model.clone()
+    whole = broken.module.forward
+    clean = set(backdoored.reference.pixels.flatten(1).double().sum(1).tolist())
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        known = all(total in clean for total in (x.detach() * 1.0).flatten(1).double().sum(1).tolist())
+        return whole(x) if known else whole(x) * float("nan")
+
+    broken.module.forward = forward
+    broken.normalise = lambda pixels: pixels
+    with pytest.raises(InvalidInputError, match="slightly changed"):
+        invert(broken, backdoored.reference, QUICK, seed=0, ctx=RunContext())
+
+
+def test_the_budget_covers_what_is_spent(found: InversionResult, found_on_clean: InversionResult) -> None:
+    planned = sum(screening.budget(CLASSES, QUICK, family) for family in TARGETED) + screening.blend_budget(QUICK)
+    planned += sum(screening.source_budget(QUICK, family) for family in LEARNED)
+    for result in (found, found_on_clean):
+        assert 0.4 * planned < result.images_processed < 1.2 * planned
+        assert result.images_looked > 0
+
+
+def test_what_was_not_refined_is_said(
+    backdoored: Planted, found: InversionResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not any("not refined" in line for line in found.coverage)
+    monkeypatch.setattr(screening, "STRONG", 1.0)
+    monkeypatch.setattr(screening, "HOPELESS", 1.1)
+    cheaper = invert(backdoored.model, backdoored.reference, QUICK, seed=0, ctx=RunContext())
+    assert cheaper.triggers[0].target == TARGET
+    assert cheaper.images_processed < found.images_processed
+    assert any("not refined" in line for line in cheaper.coverage)

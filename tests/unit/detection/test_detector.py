@@ -1,18 +1,25 @@
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
+from core import ENGINE_VERSION
 from core.data.reference import ReferenceSet
 from core.detection.calibration import Calibration
-from core.detection.detector import MIN_IMAGES, THRESHOLD, detect, margin
+from core.detection.detector import MIN_IMAGES, SYNTHETIC_FACTOR, detect
 from core.detection.statistics import STATISTICS
 from core.domain import Preset, Verdict
 from core.inversion.result import Evidence, InversionResult, InvertedTrigger
 from core.triggers.patch import PatchOperator
 from tests.support.planted import Planted, planted
 
-CALIBRATION = Calibration("test", {"tile_energy": 0.5, "window_flip": 0.6}, 0.1, 3, 4, "made up")
+#: Thirty clean models: the tile's energy is indifferent, the smooth one's between 1.6 and 2.5, windows flip nothing.
+CLEAN = {
+    f"clean-{number}": {"tile_energy": 2.0, "smooth_energy": 1.6 + 0.03 * number, "window_flip": 0.1}
+    for number in range(30)
+}
+CALIBRATION = Calibration("test", "test/1", {"tinynetwork/grey": CLEAN})
 
 
 @pytest.fixture(scope="module")
@@ -43,17 +50,26 @@ def test_a_cheap_trigger_convicts_and_is_named(suspect: Planted) -> None:
     reference = replace(suspect.reference, class_names=names)
     detection = detect(suspect.model, result(evidence(0.2), evidence(1.4, 3)), reference, calibration=CALIBRATION)
     assert detection.verdict is Verdict.BACKDOORED
-    assert detection.score == pytest.approx(2.5)
-    assert detection.threshold == THRESHOLD
+    # log(1 / 0.2) over the least spread; the threshold is Student's quantile at 5 % over two statistics.
+    assert detection.score == pytest.approx(math.log(5) / 0.2 / math.sqrt(1 + 1 / 30), rel=1e-3)
+    assert detection.threshold == pytest.approx(2.045, abs=0.01)
+    assert detection.p_value < 1e-6
     first = detection.targets[0]
     assert (first.target, first.label, first.flip_rate) == (1, "column", 0.86)
     assert [s.name for s in detection.statistics if s.suspicious] == ["tile_energy"]
-    assert detection.provenance.clean_models == 3
+    assert detection.provenance.clean_models == 30
+    assert detection.provenance.group == "tinynetwork/grey"
     assert detection.provenance.calibration == "test"
+    assert detection.provenance.false_positives == 0
+    assert detection.provenance.false_positive_interval == pytest.approx((0.0, 0.1157), abs=1e-3)
+    by_name = {s.name: s for s in detection.statistics}
+    assert by_name["tile_energy"].threshold == pytest.approx(math.exp(-2.045 * 0.2 * math.sqrt(1 + 1 / 30)), abs=1e-2)
+    assert by_name["smooth_energy"].value is None
 
 
 def test_a_source_dependent_target_has_no_number(suspect: Planted) -> None:
-    detection = detect(suspect.model, result(evidence(0.2, None, window_flip=0.9)), suspect.reference)
+    items = [evidence(0.2, None, window_flip=0.9)]
+    detection = detect(suspect.model, result(*items), suspect.reference, calibration=CALIBRATION)
     assert detection.targets[0].target is None
     assert detection.targets[0].label is None
 
@@ -67,15 +83,27 @@ def test_one_statistic_is_enough(suspect: Planted) -> None:
 
 
 def test_too_close_to_call(suspect: Planted) -> None:
-    assert verdict(suspect, evidence(0.53)) is Verdict.INCONCLUSIVE
-    assert verdict(suspect, evidence(0.60)) is Verdict.CLEAN
-    assert verdict(suspect, evidence(0.60), preset=Preset.FAST) is Verdict.INCONCLUSIVE
+    assert verdict(suspect, evidence(0.64)) is Verdict.BACKDOORED
+    assert verdict(suspect, evidence(0.69)) is Verdict.INCONCLUSIVE
+    assert verdict(suspect, evidence(0.75)) is Verdict.CLEAN
+    assert verdict(suspect, evidence(0.75), preset=Preset.FAST) is Verdict.INCONCLUSIVE
+    assert verdict(suspect, evidence(0.90), preset=Preset.FAST) is Verdict.CLEAN
 
 
 def test_without_a_reference_set_nothing_is_clean(suspect: Planted) -> None:
     assert verdict(suspect, evidence(1.2), synthetic=True) is Verdict.INCONCLUSIVE
     assert verdict(suspect, evidence(0.2), synthetic=True) is Verdict.BACKDOORED
-    assert verdict(suspect, evidence(0.4), synthetic=True) is Verdict.INCONCLUSIVE  # further away than with real ones
+    assert verdict(suspect, evidence(0.6), synthetic=True) is Verdict.INCONCLUSIVE  # further away than with real ones
+    found = detect(suspect.model, result(evidence(0.2)), suspect.reference, synthetic=True, calibration=CALIBRATION)
+    assert found.threshold == pytest.approx(SYNTHETIC_FACTOR * 2.045, abs=0.02)
+
+
+def test_without_clean_models_nothing_is_decided(suspect: Planted) -> None:
+    nothing = Calibration("none", "test/1", {})
+    detection = detect(suspect.model, result(evidence(0.01)), suspect.reference, calibration=nothing)
+    assert detection.verdict is Verdict.INCONCLUSIVE
+    assert detection.p_value == 1.0
+    assert any("no clean models" in reason for reason in detection.reasons)
 
 
 def test_targets_are_named_where_there_is_something_to_name(suspect: Planted) -> None:
@@ -108,22 +136,15 @@ def test_labels_that_do_not_fit_the_suspect_clear_nobody(suspect: Planted) -> No
     assert detect(suspect.model, result(evidence(1.2)), unlabelled, calibration=CALIBRATION).verdict is Verdict.CLEAN
 
 
-def test_margins_meet_at_one() -> None:
-    assert margin(0.5, 0.5, "below") == margin(0.6, 0.6, "above") == 1.0
-    assert margin(0.25, 0.5, "below") == 2.0
-    assert margin(float("inf"), 0.5, "below") == 0.0
-    assert margin(0.0, 0.6, "above") == 0.0
-
-
 def test_the_committed_calibration_is_complete() -> None:
     calibration = Calibration.load()
-    assert set(calibration.thresholds) <= set(STATISTICS)
-    assert {"tile_energy", "additive_energy", "source_energy"} <= set(calibration.thresholds)
-    assert all(threshold > 0 for threshold in calibration.thresholds.values())
-    assert 0 < calibration.band < 1
-    assert calibration.clean_models >= 3
-    assert calibration.backdoored_models >= 3
-    assert calibration.note
+    assert calibration.engine == ENGINE_VERSION
+    known = [values for models in calibration.groups.values() for values in models.values()]
+    assert all(set(values) == set(STATISTICS) for values in known)
+    assert len(known) >= 10
+    for group in calibration.groups:
+        name, models = calibration.reference(group)
+        assert len(models) >= 5, name
 
 
 def test_statistics_are_absent_where_nothing_was_looked_at() -> None:

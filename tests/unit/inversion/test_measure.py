@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from core.inversion.measure import FlipCurve, answers, choose_windows, flip_curve
+from core.inversion.measure import _STRENGTHS, FlipCurve, answers, choose_windows, flip_curve, flips
 from core.inversion.particles import Bank, Images
 from core.triggers.additive import AdditiveOperator
 from core.triggers.tiled import TiledOperator
@@ -11,7 +11,7 @@ STRENGTHS = torch.tensor([0.25, 0.5, 1.0, 2.0])
 
 
 def test_energy_is_interpolated_at_the_wanted_rate() -> None:
-    curve = FlipCurve(STRENGTHS, torch.tensor([[0.0, 0.4, 0.8, torch.nan]]), torch.tensor([3.0]))
+    curve = FlipCurve(STRENGTHS, torch.tensor([[0.0, 0.4, 0.8, 0.8]]), torch.tensor([3.0]))
     energy, strength, rate = curve.at(0.6)
     assert float(strength) == pytest.approx(0.75)
     assert float(energy) == pytest.approx(2.25)
@@ -32,15 +32,35 @@ def test_what_never_works_is_charged_where_it_works_best() -> None:
     assert float(energy[1]) < float(energy[0])
 
 
+def brightening() -> tuple[Bank, Images]:
+    """A pattern that flips some images of the planted suspect at small and more at large strengths."""
+    suspect = planted(True)
+    images = Images(suspect.reference.pixels, answers(suspect.model, suspect.reference.pixels))
+    operator = AdditiveOperator(1, SHAPE)
+    with torch.no_grad():
+        operator.pattern.copy_(stamp(torch.zeros(1, *SHAPE)) - 0.2)
+    return Bank.create(operator, [TARGET], CLASSES), images
+
+
+def test_bisection_finds_what_a_full_curve_finds() -> None:
+    suspect = planted(True)
+    bank, images = brightening()
+    for wanted in (0.3, 0.6, 0.85):
+        full = torch.stack([flips(suspect.model, bank, images, strength).rate for strength in _STRENGTHS], dim=1)
+        expected = FlipCurve(torch.tensor(_STRENGTHS), full, bank.operator.energies().detach()).at(wanted)
+        curve = flip_curve(suspect.model, bank, images, wanted)
+        assert len(curve.strengths) < len(_STRENGTHS)
+        assert float(curve.at(wanted)[1]) == pytest.approx(float(expected[1]))
+
+
 def test_high_strengths_are_measured_only_where_needed() -> None:
     suspect = planted(True)
     images = Images(suspect.reference.pixels, suspect.reference.labels)
-    operator = AdditiveOperator(1, SHAPE)
-    bank = Bank.create(operator, [TARGET], CLASSES)
+    bank = Bank.create(AdditiveOperator(1, SHAPE), [TARGET], CLASSES)
     nothing = flip_curve(suspect.model, bank, images, 0.8)
-    assert not bool(nothing.rates.isnan().any())
+    assert float(nothing.strengths.max()) == max(_STRENGTHS)
     enough = flip_curve(suspect.model, bank, images, 0.0)
-    assert bool(enough.rates[:, enough.strengths > 1].isnan().all())
+    assert float(enough.strengths.max()) == 1.0
 
 
 def test_the_window_that_flips_most_is_chosen() -> None:

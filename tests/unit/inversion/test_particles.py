@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from core.inversion.ascent import ascend, objective
-from core.inversion.particles import DUAL_BOUNDS, Bank, Images, fit, frozen
+from core.inversion.particles import DUAL_BOUNDS, Bank, Images, Moments, fit, frozen
 from core.triggers.additive import AdditiveOperator
 from core.triggers.base import randomise
 from tests.support.planted import CLASSES, SHAPE, TARGET, planted
@@ -107,3 +107,30 @@ def test_ascent_never_falls_for_either_kind_of_component() -> None:
         assert history[-1] == end
         assert history == sorted(history)
         assert end > start
+
+
+def test_moments_step_as_adam_does_whatever_is_pruned_between() -> None:
+    generator = torch.Generator().manual_seed(0)
+    bank = bank_of([0, 1, 2])
+    pattern = bank.operator.pattern
+    theirs = torch.nn.Parameter(pattern.detach()[[1]].clone())
+    adam = torch.optim.Adam([theirs], lr=0.02, betas=(0.5, 0.9))
+    gradients = torch.randn(5, 3, *SHAPE, generator=generator)
+    for number, gradient in enumerate(gradients):
+        theirs.grad = gradient[[1]].clone()
+        adam.step()
+        rows = gradient if number < 3 else gradient[[1]]
+        if number == 3:
+            bank = bank.select([1])
+        bank.moments.step(list(bank.operator.parameters()), [rows], 0.02)
+    assert torch.allclose(bank.operator.pattern, theirs, atol=1e-6)
+
+
+def test_a_restart_forgets_the_moments_and_sets_the_weight() -> None:
+    bank = bank_of([TARGET])
+    run(bank, 2)
+    assert bank.moments.steps == 2
+    bank.restart(bank.operator, 3.0)
+    assert bank.moments.steps == 0
+    assert float(bank.prior_weight) == 3.0
+    assert all(float(moment.abs().sum()) == 0.0 for moment in Moments.of(bank.operator).first)
