@@ -90,7 +90,7 @@ def _blended(name: str, ratio: float, alpha: float) -> Plan:
 def _sig(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
     """SIG: a sinusoid in images of the target class, labels kept (Barni, Kallas and Tondi 2019, arXiv 1902.11237)."""
     trigger = Signal(_draw("sig", seed), 0.3)
-    return Attack((trigger,), (_draw("sig-target", seed) % classes,), 0.09, clean_label=True)
+    return Attack((trigger,), (_draw("sig-target", seed) % classes,), 0.07, clean_label=True)
 
 
 def _low_frequency(name: str, ratio: float, strength: float) -> Plan:
@@ -210,8 +210,8 @@ class Cell:
 CELLS: tuple[Cell, ...] = (
     Cell("cifar10", "preact", "badnets"),
     Cell("fashion-mnist", "vit", "badnets"),
-    Cell("fashion-mnist", "preact", "all-to-all"),
-    Cell("procedural", "preact", "all-to-all"),
+    Cell("fashion-mnist", "wrn", "all-to-all"),
+    Cell("procedural", "vgg", "all-to-all"),
     Cell("cifar10", "preact", "multi-target"),
     Cell("fashion-mnist", "preact", "multi-target"),
     Cell("cifar10", "preact", "blended"),
