@@ -91,11 +91,12 @@ def judge(method: str, suspect: SuspectModel, reference: ReferenceSet, preset: P
         suspicious=detection.verdict is Verdict.BACKDOORED,
         verdict=detection.verdict.value,
         score=detection.score,
-        p_value=None,
+        p_value=detection.p_value,
         targets=[finding.target for finding in detection.targets],
         passes=inversion.images_processed,
         detail={
             "engine": ENGINE_VERSION,
+            "group": detection.provenance.group,
             "statistics": {item.name: item.value for item in detection.statistics},
             "families": [finding.operator for finding in detection.targets],
         },
