@@ -31,13 +31,14 @@ class UnlearningConfig:
     """The outer problem and its utility guard."""
 
     rounds: int = 3
-    epochs: int = 12
+    steps: int = 80  # a round
     batch_size: int = 64
-    lr: float = 0.02
+    lr: float = 0.01
     path: float = 0.9  # rho: how far back to the suspect the triggered loss is taken
     reattack_steps: int = 8  # simulated re-attack, at most
     kd: float = 8.0
     feature: float = 5.0
+    stage: float = 3.0  # distance of the stages' outputs from the suspect's, on clean and on triggered images
     utility_budget: float = 0.05  # largest loss of accuracy (or agreement) that is published
 
 
@@ -100,10 +101,10 @@ class ScanConfig:
 
 
 _PRESETS: dict[Preset, tuple[InversionConfig, UnlearningConfig]] = {
-    Preset.FAST: (InversionConfig(screen_steps=20, refine_steps=16, survivors=2), UnlearningConfig(rounds=1, epochs=6)),
+    Preset.FAST: (InversionConfig(screen_steps=20, refine_steps=16, survivors=2), UnlearningConfig(rounds=1, steps=40)),
     Preset.STANDARD: (InversionConfig(), UnlearningConfig()),
     Preset.THOROUGH: (
         InversionConfig(restarts=3, screen_batch=24, batch_size=48, screen_steps=32, refine_steps=64, survivors=5),
-        UnlearningConfig(epochs=20),
+        UnlearningConfig(steps=160),
     ),
 }

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from core.baselines.fine_tuning import MOMENTUM, FineTuning
 from core.baselines.protocol import PURIFIERS, Purified
-from core.baselines.stages import STAGES, stage_ends, watching
 from core.baselines.training import Batch, Passes, batches, descend, gradients, half_precision, training_mode
 from core.context import RunContext
 from core.data.reference import ReferenceSet
 from core.models.protocol import SuspectModel
+from core.models.stages import STAGES, stage_ends, watching
 
 _WEIGHT_DECAY = 1e-4
 

@@ -26,6 +26,8 @@ class ParticleOperator(nn.Module):
     name: str = ""
     #: Step size of Adam that suits this parametrisation.
     learning_rate: ClassVar[float] = 0.1
+    #: Least energy a clean model usually shows for this family: what makes families comparable.
+    natural_energy: ClassVar[float] = 1.0
 
     scale: Tensor
 

@@ -23,6 +23,7 @@ class BlendOperator(ParticleOperator):
 
     name = "blend"
     learning_rate: ClassVar[float] = 0.3
+    natural_energy: ClassVar[float] = 2.0
 
     def __init__(self, particles: int, image_shape: tuple[int, int, int]) -> None:
         super().__init__(particles, image_shape)

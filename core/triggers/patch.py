@@ -21,6 +21,7 @@ class PatchOperator(ParticleOperator):
 
     name = "patch"
     learning_rate: ClassVar[float] = 0.15
+    natural_energy: ClassVar[float] = 2.0
 
     support: Tensor
 

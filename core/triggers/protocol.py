@@ -1,6 +1,6 @@
 """What a trigger may do to an image."""
 
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -14,6 +14,8 @@ class TriggerOperator(Protocol):
 
     #: registered name: additive, patch, tiled, warp, ...
     name: str
+    #: least energy a clean model usually shows for this family, > 0
+    natural_energy: ClassVar[float]
 
     def apply(self, pixels: Tensor) -> Tensor:
         """(B, C, H, W) in [0, 1] -> the same shape, in [0, 1]."""

@@ -23,6 +23,7 @@ class SmoothOperator(ParticleOperator):
 
     name = "smooth"
     learning_rate: ClassVar[float] = 0.03
+    natural_energy: ClassVar[float] = 2.5
 
     def __init__(self, particles: int, image_shape: tuple[int, int, int]) -> None:
         super().__init__(particles, image_shape)

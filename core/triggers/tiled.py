@@ -27,6 +27,7 @@ class TiledOperator(ParticleOperator):
 
     name = "tiled"
     learning_rate: ClassVar[float] = 0.5
+    natural_energy: ClassVar[float] = 2.0
 
     evidence: Tensor
     seen: Tensor

@@ -20,6 +20,7 @@ class WarpOperator(ParticleOperator):
 
     name = "warp"
     learning_rate: ClassVar[float] = 0.02
+    natural_energy: ClassVar[float] = 2.7
 
     def __init__(self, particles: int, image_shape: tuple[int, int, int]) -> None:
         super().__init__(particles, image_shape)

@@ -11,9 +11,8 @@ from core.inversion.result import InvertedTrigger
 from core.models.protocol import SuspectModel
 from core.report.schema import Utility
 
-#: Shares of the suspect that are tried, in this order. Unlearning overshoots: a fifth of the way back gives accuracy
-#: back and costs no measurable resistance. More than that is for weights that would spend much of the budget.
-_BACK = (0.2, 0.3, 0.4, 0.5)
+#: Further shares of the way back to the suspect that are tried, in this order, while much of the budget is spent.
+_BACK = (0.15, 0.3)
 #: Accuracies are single-precision ratios: a loss of exactly the budget must not fail by their rounding.
 _ROUNDING = 1e-6
 #: Share of the budget that is spent without a step further back.
@@ -48,7 +47,7 @@ def guard(
     held_out: ReferenceSet,
     budget: float,
 ) -> Guarded:
-    """A little of the way back from the unlearned weights to the suspect, as far as the budget asks for.
+    """The unlearned weights, or some of the way back to the suspect where the budget asks for it.
 
     Steps back on which an inverted trigger works again are not taken; then the unlearned weights stand as they are.
 
@@ -72,14 +71,13 @@ def guard(
         )
         return Guarded(model, utility, before - after <= budget + _ROUNDING and flips <= most_flips, flips, back)
 
-    whole = judge(unlearned, 0.0, 1.0)
-    best = whole
+    best = whole = judge(unlearned, 0.0, 1.0)
     for back in _BACK:
-        candidate = judge(interpolated(unlearned, suspect, back), back, max(_MOST_FLIPS, whole.flip_rate))
-        if candidate.accepted and (not best.accepted or best is whole or _after(candidate) > _after(best)):
-            best = candidate
-        if best is not whole and before - _after(best) <= _COMFORT * budget:
+        if before - _after(best) <= _COMFORT * budget:
             break
+        candidate = judge(interpolated(unlearned, suspect, back), back, max(_MOST_FLIPS, whole.flip_rate))
+        if candidate.accepted and (not best.accepted or _after(candidate) > _after(best)):
+            best = candidate
     return best
 
 

@@ -12,15 +12,14 @@ from core.inversion.result import InvertedTrigger
 from core.models.protocol import SuspectModel
 
 #: Families whose place and pattern inversion finds nearly exactly. All others spread over the image and are only
-#: approximated: what is found is the least change that works, in about half the direction of the planted one.
+#: approximated: what is found is the least change that works.
 LOCAL = frozenset({"patch", "tiled"})
-#: Per-image strength is log-uniform between these, for local and for dense triggers.
-LOCAL_STRENGTH, DENSE_STRENGTH = (0.6, 2.5), (0.6, 4.0)
-#: Largest share of the image that a dense trigger fades, as blending in a picture does.
-FADE = 0.3
+#: Per-image strength is log-uniform between these.
+STRENGTH = (0.6, 2.5)
 #: Largest residual of an image beside the shared trigger.
 RESIDUAL = 0.02
-#: Evidence is exp(-SHARPNESS E / least E): at half as much energy again a component is nearly natural.
+#: Evidence is exp(-SHARPNESS E / least E), E in units of what is natural for the family: at half as much again a
+#: component is nearly natural.
 SHARPNESS = 4.0
 #: Least weight of a component that counts as found.
 CONVINCING = 0.1
@@ -69,7 +68,8 @@ class TriggerPool:
         """Take in the components of a round, at half of the total weight from the second round on."""
         if not triggers:
             return
-        energies = torch.tensor([trigger.energy for trigger in triggers]).clamp(min=1e-6)
+        energies = torch.tensor([trigger.energy / trigger.operator.natural_energy for trigger in triggers])
+        energies = energies.clamp(min=1e-6)
         fresh = torch.softmax(-SHARPNESS * energies / energies.min(), 0)
         if self._triggers:
             fresh = (1 - _MEMORY) * fresh
@@ -91,21 +91,19 @@ class TriggerPool:
         right = F.one_hot(labels, log_posterior.shape[1]).bool()
         wrong = log_posterior.masked_fill(right, -torch.inf)
         (slope,) = torch.autograd.grad(wrong.logsumexp(1).sum(), changed)
-        pixels = (changed.detach() + RESIDUAL * slope.sign()).clamp(0.0, 1.0)
-        return Triggered(pixels, wrong.detach().argmax(1))
+        changed = (changed.detach() + RESIDUAL * slope.sign()).clamp(0.0, 1.0)
+        return Triggered(changed, wrong.detach().argmax(1))
 
     @torch.no_grad()
     def _apply(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
         count, device = len(pixels), pixels.device
         component = torch.multinomial(self._weights, count, replacement=True, generator=generator).to(device)
-        position, fading = torch.rand((2, count, 1, 1, 1), generator=generator).to(device)
+        low, high = map(math.log, STRENGTH)
+        uniform = torch.rand((count, 1, 1, 1), generator=generator).to(device)
+        strength = (low + (high - low) * uniform).exp()
         changed = torch.empty_like(pixels)
         for number in torch.unique(component).tolist():
             rows, operator = component == number, self._triggers[number].operator
-            local = operator.name in LOCAL
-            low, high = map(math.log, LOCAL_STRENGTH if local else DENSE_STRENGTH)
-            strength = (low + (high - low) * position[rows]).exp()
-            kept = 1.0 if local else 1 - FADE * fading[rows]
             images = pixels[rows]
-            changed[rows] = kept * images + strength * (operator.apply(images) - images)
+            changed[rows] = images + strength[rows] * (operator.apply(images) - images)
         return changed.clamp(0.0, 1.0)

@@ -1,12 +1,18 @@
 """One step of complete unlearning: where its gradient comes from.
 
-Let theta_b be the suspect's weights and theta the current ones.
-    clean part, at theta:      CE(f(v), b) + kd KL(f_b(v) || f(v)) + feature (1 - cos(h(v), h_b(v)))
-    triggered part:            CE(f(x'), b), its gradient taken first order at weights that were moved from
-                               theta + r (theta_b - theta), r ~ U(0, path), by k ~ U{0..reattack_steps} steps of a
-                               simulated re-attack
-(a, b) is a clean batch, v a mixed view of it, x' its triggered version, h the penultimate features. The path term
-reaches the suspect's own basin: without it the backdoor is asleep, not gone, and returns in a few retuning steps.
+Let theta_b be the suspect's weights, theta the current ones, h the penultimate features, h_l the outputs of the
+network's stages, and d(u, v) = |u - v|^2 / |v|^2.
+    clean part, at theta:   CE(f(v), b) + kd KL(f_b(v) || f(v)) + feature (1 - cos(h(v), h_b(v)))
+                            + stage sum_l d(h_l(v), h_b,l(v))
+    triggered part:         CE(f(x'), b) + local stage (1 - cos(h(x'), h_b(a)) + sum_l d(h_l(x'), h_b,l(a))),
+                            its gradient taken first order at weights that were moved from theta + r (theta_b - theta),
+                            r ~ U(0, path), by k ~ U{0..reattack_steps} steps of a simulated re-attack
+(a, b) is a clean batch, v a mixed view of it, x' its triggered version, local the share of local triggers.
+
+The path term reaches the suspect's own basin: without it the backdoor is asleep, not gone, and returns in a few
+retuning steps. The stages make the network answer to a triggered image as the suspect does to the clean one, layer by
+layer, so that no early detector of a small trigger is left to be connected again; on clean images they keep what the
+network knew. A dense trigger changes every layer's view of the image, whoever looks at it: there the stages stay out.
 """
 
 from collections.abc import Sequence
@@ -18,6 +24,7 @@ from torch import Tensor, nn
 from core import devices
 from core.config import UnlearningConfig
 from core.models.protocol import SuspectModel
+from core.models.stages import stage_ends, watching
 from core.unlearning.pool import Triggered, TriggerPool
 from core.unlearning.views import mixed, shifted
 
@@ -25,12 +32,8 @@ from core.unlearning.views import mixed, shifted
 REATTACK_LR, REATTACK_MOMENTUM = 0.02, 0.9
 #: Largest norm of each gradient of the simulated attacker, who would not let the weights diverge either.
 REATTACK_CLIP = 3.0
-#: Largest norm of the triggered gradient: this, or for dense triggers this share of the clean gradient's norm. They are
-#: only approximated, so unlearning them has to reach beyond what was found; a bound of 3 drowns in clean gradients of
-#: norm 10 to 50, as networks without a normalisation before the pooling have them.
-TRIGGERED_CLIP, DENSE_SHARE = 3.0, 1.0
-#: Largest norm of the sum.
-CLIP = 5.0
+#: Largest norm of the triggered gradient and of the sum.
+CLIP = 10.0
 
 
 class UnlearningStep:
@@ -55,6 +58,7 @@ class UnlearningStep:
         self._suspect, self._current, self._pool = suspect, current, pool
         self._config, self._generator = config, generator
         self._probe = current.clone()
+        self._stages = stage_ends(suspect)
         self._anchor = [parameter.detach() for parameter in suspect.trainable_parameters()]
         self._parameters = current.trainable_parameters()
         self._moved: list[Tensor] = [*self._probe.trainable_parameters()]
@@ -68,23 +72,24 @@ class UnlearningStep:
         # The adversary's side only needs directions: half the precision is twice as fast where the processor has it.
         with torch.autocast(pixels.device.type, torch.bfloat16, enabled=devices.has_bfloat16(pixels.device)):
             triggered = self._pool.sample(self._suspect, pixels, labels, self._generator)
+            self.images += len(pixels)
             against = self._triggered_gradient(pixels, labels, triggered)
-        share = DENSE_SHARE * self._pool.dense_share
-        _clip(against, max(TRIGGERED_CLIP, share * float(nn.utils.get_total_norm(clean))))
+        _clip(against, max(CLIP, self._pool.dense_share * float(nn.utils.get_total_norm(clean))))
         total = [one + other for one, other in zip(clean, against, strict=True)]
         _clip(total, CLIP)
         for parameter, gradient in zip(self._parameters, total, strict=True):
             parameter.grad = gradient
 
     def _clean_gradient(self, views: Tensor, labels: Tensor) -> list[Tensor]:
-        with torch.no_grad():
-            teacher, teacher_features = self._suspect.posterior_and_features(views)
-        student, features = self._current.posterior_and_features(views)
+        teacher, teacher_features, shown = self._teach(views)
+        with watching(self._current.module, self._stages) as own:
+            student, features = self._current.posterior_and_features(views)
         loss = F.nll_loss(student, labels)
         loss = loss + self._config.kd * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
-        apart = 1 - F.cosine_similarity(features, teacher_features, dim=1).mean()
+        loss = loss + self._config.feature * _apart(features, teacher_features)
+        loss = loss + self._config.stage * _distance(own, shown)
         self.images += len(views)
-        return list(torch.autograd.grad(loss + self._config.feature * apart, self._parameters))
+        return list(torch.autograd.grad(loss, self._parameters))
 
     def _triggered_gradient(self, pixels: Tensor, labels: Tensor, triggered: Triggered) -> list[Tensor]:
         self._place_on_path()
@@ -94,15 +99,14 @@ class UnlearningStep:
             attack = torch.cat([triggered.pixels[:half], pixels[half:]])
             answers = torch.cat([triggered.wanted[:half], labels[half:]])
             self._reattack(attack, answers, half, steps)
-        loss = F.nll_loss(self._probe.target_log_posterior(triggered.pixels), labels)
-        self.images += 2 * len(pixels)
+        _, clean_features, shown = self._teach(pixels)
+        with watching(self._probe.module, self._stages) as own:
+            log_posterior, features = self._probe.posterior_and_features(triggered.pixels)
+        loss = F.nll_loss(log_posterior, labels)
+        local = 1.0 - self._pool.dense_share
+        loss = loss + local * self._config.stage * (_apart(features, clean_features) + _distance(own, shown))
+        self.images += len(pixels)
         return list(torch.autograd.grad(loss, self._moved))
-
-    @torch.no_grad()
-    def _place_on_path(self) -> None:
-        back = self._config.path * float(torch.rand((), generator=self._generator))
-        for moved, parameter, anchor in zip(self._moved, self._parameters, self._anchor, strict=True):
-            torch.lerp(parameter, anchor, back, out=moved)
 
     def _reattack(self, pixels: Tensor, answers: Tensor, poisoned: int, steps: int) -> None:
         velocity = [torch.zeros_like(parameter) for parameter in self._moved]
@@ -117,6 +121,34 @@ class UnlearningStep:
                 torch._foreach_add_(velocity, gradients)
                 torch._foreach_add_(self._moved, velocity, alpha=-REATTACK_LR)
         self.images += steps * len(pixels)
+
+    @torch.no_grad()
+    def _teach(self, pixels: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The suspect's log-posterior, features and stages."""
+        with watching(self._suspect.module, self._stages) as shown:
+            log_posterior, features = self._suspect.posterior_and_features(pixels)
+        return log_posterior, features, shown
+
+    @torch.no_grad()
+    def _place_on_path(self) -> None:
+        back = self._config.path * float(torch.rand((), generator=self._generator))
+        for moved, parameter, anchor in zip(self._moved, self._parameters, self._anchor, strict=True):
+            torch.lerp(parameter, anchor, back, out=moved)
+
+
+def _apart(features: Tensor, wanted: Tensor) -> Tensor:
+    """Mean of one minus the cosine, of (B, D)."""
+    return 1 - F.cosine_similarity(features.float(), wanted.float(), dim=1).mean()
+
+
+def _distance(own: dict[str, Tensor], shown: dict[str, Tensor]) -> Tensor:
+    """Sum over stages of the mean relative squared distance."""
+    distances = [
+        (own[path].float() - wanted.float()).square().flatten(1).sum(1)
+        / wanted.float().square().flatten(1).sum(1).clamp(min=1e-6)
+        for path, wanted in shown.items()
+    ]
+    return torch.stack([distance.mean() for distance in distances]).sum()
 
 
 def _clip(gradients: Sequence[Tensor], most: float) -> None:

@@ -27,7 +27,7 @@ SUBJECT = ScanSubject("0" * 64, "patch.safetensors", "1" * 64)
 TINY = ScanConfig(
     purify=PurifyMode.ALWAYS,
     inversion=InversionConfig(restarts=1, screen_batch=8, batch_size=8, screen_steps=2, refine_steps=2, survivors=1),
-    unlearning=UnlearningConfig(rounds=1, epochs=1, utility_budget=1.0),
+    unlearning=UnlearningConfig(rounds=1, steps=4, utility_budget=1.0),
 )
 
 

@@ -106,7 +106,7 @@ def test_six_real_scans_two_workers_one_killed(tmp_path: Path, redis: RedisServe
         preset=Preset.FAST,
         purify=PurifyMode.ALWAYS,
         inversion=InversionConfig(restarts=1, batch_size=16, screen_steps=2, refine_steps=4, survivors=1),
-        unlearning=UnlearningConfig(rounds=1, epochs=1, batch_size=16, reattack_steps=1),
+        unlearning=UnlearningConfig(rounds=1, steps=4, batch_size=16),
     )
     with desk(tmp_path, database_url=shared_postgres().create_database()) as office:
         pictures = reference_zip(tmp_path / "reference.zip", 40, lambda i: f"{i}.png")

@@ -8,6 +8,7 @@ from torch import Tensor
 from core.config import Preprocess, UnlearningConfig
 from core.models.architectures import build
 from core.models.classifier import Classifier
+from core.models.stages import stage_ends, watching
 from core.unlearning.pool import Triggered, TriggerPool
 from core.unlearning.step import REATTACK_LR, REATTACK_MOMENTUM, UnlearningStep
 
@@ -40,23 +41,41 @@ def _close(one: list[Tensor], other: list[Tensor]) -> bool:
     return all(torch.allclose(a, b, atol=1e-6) for a, b in zip(one, other, strict=True))
 
 
-def test_without_path_and_reattack_it_is_the_plain_gradient(batch: tuple[Tensor, Tensor, Triggered]) -> None:
+def test_without_path_stages_and_reattack_it_is_the_plain_gradient(batch: tuple[Tensor, Tensor, Triggered]) -> None:
     pixels, labels, triggered = batch
     suspect, current = _model(1), _model(2)
-    step = _step(suspect, current, path=0.0, reattack_steps=0)
+    step = _step(suspect, current, path=0.0, stage=0.0, reattack_steps=0)
     assert _close(step._triggered_gradient(pixels, labels, triggered), _gradient(current, triggered.pixels, labels))
 
 
 def test_the_path_leads_back_to_the_suspect(batch: tuple[Tensor, Tensor, Triggered]) -> None:
     pixels, labels, triggered = batch
     suspect, current = _model(1), _model(2)
-    step = _step(suspect, current, path=1.0, reattack_steps=0)
+    step = _step(suspect, current, path=1.0, stage=0.0, reattack_steps=0)
     share = float(torch.rand((), generator=torch.Generator().manual_seed(0)))
     between = current.clone()
     with torch.no_grad():
         for parameter, anchor in zip(between.trainable_parameters(), suspect.trainable_parameters(), strict=True):
             parameter.lerp_(anchor, share)
     assert _close(step._triggered_gradient(pixels, labels, triggered), _gradient(between, triggered.pixels, labels))
+
+
+def test_the_stages_are_compared_with_the_suspects_on_clean_images(batch: tuple[Tensor, Tensor, Triggered]) -> None:
+    pixels, labels, triggered = batch
+    suspect, current = _model(1), _model(2)
+    stages = stage_ends(suspect)
+    assert len(stages) == 2
+    step = _step(suspect, current, path=0.0, stage=2.0, reattack_steps=0)
+    with watching(suspect.module, stages) as shown, torch.no_grad():
+        features = suspect.features(pixels)
+    with watching(current.module, stages) as own:
+        log_posterior, moved = current.posterior_and_features(triggered.pixels)
+    loss = F.nll_loss(log_posterior, labels) + 2 * (1 - F.cosine_similarity(moved, features, dim=1).mean())
+    for stage in stages:
+        difference = (own[stage] - shown[stage]).square().sum((1, 2, 3)) / shown[stage].square().sum((1, 2, 3))
+        loss = loss + 2 * difference.mean()
+    by_hand = list(torch.autograd.grad(loss, current.trainable_parameters()))
+    assert _close(step._triggered_gradient(pixels, labels, triggered), by_hand)
 
 
 def test_the_simulated_reattack_is_momentum_descent_on_the_attackers_loss(
@@ -84,7 +103,7 @@ def test_the_clean_part_vanishes_but_for_the_labels_at_the_suspect(batch: tuple[
     """At theta = theta_b retention is at its minimum: only the cross-entropy on the labels is left."""
     pixels, labels, _ = batch
     suspect = _model(1)
-    step = _step(suspect, suspect.clone(), kd=8.0, feature=5.0)
+    step = _step(suspect, suspect.clone(), kd=8.0, feature=5.0, stage=3.0)
     assert _close(step._clean_gradient(pixels, labels), _gradient(suspect, pixels, labels))
 
 
