@@ -1,7 +1,8 @@
 """BTI-DBF: trigger inversion by decoupling benign features (ICLR 2024, Xu et al.).
 
 1. A mask m in [0, 1] over the channels a of the features before the head decouples what classifies clean images:
-   min CE(head(m a), y) - CE(head((1 - m) a), y).
+   min CE(head(m a), y) - min(CE(head((1 - m) a), y), log K) + weight mean(m). The last term is that of arXiv
+   2405.19928: without it, or with the second unbounded, all channels of a small network are called benign.
 2. A generator G changes images so that benign features stay and the others move:
    min |m (a(x) - a(G(x)))|^2 - |(1 - m) (a(x) - a(G(x)))|^2, relative to |a|^2, under a bound on G(x) - x.
 On a backdoored model G finds the trigger, and most images go to its target; on a clean one they scatter. The score is
@@ -10,6 +11,7 @@ classes. The paper repairs models and gives no threshold for detection; ours is 
 """
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -35,12 +37,14 @@ _MASK_SHARE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class DecoupledInversion:
-    """Attributes: epochs and batch size of the generator; bound on the change of an image, root mean square."""
+    """Attributes: epochs and batch size of the generator; bound on the change of an image, root mean square; weight of
+    the mask's mean."""
 
     name: ClassVar[str] = "bti-dbf"
     epochs: int = 30
     batch_size: int = 64
     bound: float = 0.1
+    sparsity: float = 3.0
 
     def __call__(self, suspect: SuspectModel, reference: ReferenceSet, *, seed: int, ctx: RunContext) -> Detected:
         """See `Detector`."""
@@ -80,7 +84,8 @@ class DecoupledInversion:
             ctx.checkpoint()
             mask = _along_channels(raw.sigmoid(), features)
             kept, rest = head(mask * features).flatten(1), head((1 - mask) * features).flatten(1)
-            loss = F.cross_entropy(kept, labels) - F.cross_entropy(rest, labels)
+            confusion = F.cross_entropy(rest, labels).clamp(max=math.log(model.num_targets))
+            loss = F.cross_entropy(kept, labels) - confusion + self.sparsity * mask.mean()
             (raw.grad,) = torch.autograd.grad(loss, [raw])
             optimizer.step()
         return raw.detach().sigmoid()
