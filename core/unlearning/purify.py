@@ -1,7 +1,7 @@
 """The outer problem: rounds of inversion and unlearning until nothing is left that a clean model has not."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -26,8 +26,8 @@ IsSettled = Callable[[SuspectModel, InversionResult], bool]
 HELD_OUT = 0.25
 _MOMENTUM, _WEIGHT_DECAY = 0.9, 5e-4
 _FEWEST_IMAGES = 16
-#: For dense triggers the gradient is always at its bound, so the steps are this much shorter.
-_DENSE_SLOWER = 0.75
+#: For dense triggers the gradient is always at its bound, so the steps are this much shorter, and there are fewer.
+_DENSE_SLOWER, _DENSE_FEWER = 0.75, 0.25
 #: Every round ends this share of the way back to the suspect, the larger one for dense triggers. Unlearning overshoots:
 #: weights between the ends resist the trigger as well or better, and are more accurate.
 _BACK, _DENSE_BACK = 0.2, 0.4
@@ -109,7 +109,9 @@ def purify(
         current.module.to(memory_format=torch.channels_last)
         step = UnlearningStep(teacher, current, pool, config, generator)
         lr = config.lr * (1 - _DENSE_SLOWER * pool.dense_share)
-        _unlearn(step, current, fit_on, config, lr, generator, whole.part(0.0, _UNLEARNING_SHARE))
+        steps = round(config.steps * (1 - _DENSE_FEWER * pool.dense_share))
+        batches = _batches(fit_on, config.batch_size, steps, generator)
+        _unlearn(step, current, batches, steps, lr, whole.part(0.0, _UNLEARNING_SHARE))
         current.module.to(memory_format=torch.contiguous_format)
         current = interpolated(current, suspect, _BACK + (_DENSE_BACK - _BACK) * pool.dense_share)
         rounds += 1
@@ -138,28 +140,31 @@ def purify(
     )
 
 
+def _batches(images: ReferenceSet, size: int, count: int, generator: torch.Generator) -> Iterator[ReferenceSet]:
+    """`count` batches of at most `size` images, every image as often as any other."""
+    rows: list[Tensor] = []
+    for _ in range(count):
+        if not rows:
+            order = torch.randperm(len(images), generator=generator).to(images.labels.device)
+            rows = list(torch.tensor_split(order, math.ceil(len(images) / size)))
+        yield images.subset(rows.pop())
+
+
 def _unlearn(
     step: UnlearningStep,
     current: SuspectModel,
-    images: ReferenceSet,
-    config: UnlearningConfig,
+    batches: Iterator[ReferenceSet],
+    count: int,
     lr: float,
-    generator: torch.Generator,
     ctx: RunContext,
 ) -> None:
     """The steps of one round, in place; the learning rate falls to zero so that a look sees settled weights."""
     parameters = current.trainable_parameters()
     optimizer = torch.optim.SGD(parameters, lr=lr, momentum=_MOMENTUM, weight_decay=_WEIGHT_DECAY)
-    batches = math.ceil(len(images) / config.batch_size)
-    rows: list[Tensor] = []
-    for number in range(config.steps):
-        if not rows:
-            order = torch.randperm(len(images), generator=generator).to(images.labels.device)
-            rows = list(torch.tensor_split(order, batches))
-        batch, done = rows.pop(), number / config.steps
-        ctx.progress(done)
-        optimizer.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * done)) / 2
-        step(images.pixels[batch], images.labels[batch])
+    for number, batch in enumerate(batches):
+        ctx.progress(number / count)
+        optimizer.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * number / count)) / 2
+        step(batch.pixels, batch.labels)
         optimizer.step()
     ctx.progress(1.0)
 
