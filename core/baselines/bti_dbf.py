@@ -43,7 +43,7 @@ class DecoupledInversion:
     name: ClassVar[str] = "bti-dbf"
     epochs: int = 30
     batch_size: int = 64
-    bound: float = 0.1
+    bound: float = 0.05
     sparsity: float = 3.0
 
     def __call__(self, suspect: SuspectModel, reference: ReferenceSet, *, seed: int, ctx: RunContext) -> Detected:
