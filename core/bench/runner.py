@@ -23,8 +23,10 @@ Row = TypeVar("Row", PurifyRow, DetectRow)
 #: Called with (rows done, rows wanted, what was done last).
 OnProgress = Callable[[int, int, str], None]
 
-#: For runs in minutes: fewer test images, and a re-attack at the middle learning rate with one restart.
-_QUICK = Effort(test_images=2000, attacked_images=500, rates=(0.01,), restarts=1)
+#: For runs in minutes: fewer test images, and shorter re-attacks, at the middle learning rate and with one restart.
+_QUICK = Effort(
+    test_images=2000, attacked_images=500, rates=(0.01,), steps=(5, 10, 20, 50), perturbing_steps=20, restarts=1
+)
 
 
 class Suite(StrEnum):

@@ -109,7 +109,7 @@ def _purify(
         return measure(model, images, attack, data.num_classes, conditions.effort, subject.seed)
 
     after = measured(treated.model)
-    certificate = _certify(treated, zoo.get(subject.clean), reference, conditions.preset, subject.seed)
+    certificate = certify_treated(treated, zoo.get(subject.clean), reference, conditions.preset, subject.seed)
     if before is None:
         clean = measured(zoo.get(subject.clean))
         first, beside = after, {"worst_clean": clean.worst, "perturbed_clean": clean.perturbed}
@@ -150,7 +150,7 @@ def _purify(
     )
 
 
-def _certify(
+def certify_treated(
     treated: Treated, control: SuspectModel, reference: ReferenceSet, preset: Preset, seed: int
 ) -> dict[str, Any]:
     """The re-attack certificate as a report would have it, with the clean control that only a benchmark knows."""

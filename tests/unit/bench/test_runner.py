@@ -12,7 +12,7 @@ from core.bench.work import Subject
 from core.errors import InvalidInputError
 from tests.support.tiny_bench import CONDITIONS, place, subject
 
-METHODS = ("none", "bi-bau", "ft")
+METHODS = ("none", "ft")
 
 
 @pytest.fixture(scope="module")
@@ -48,22 +48,20 @@ def test_figures_of_a_purification(purified: tuple[Path, Finished, list[tuple[in
     out, finished, seen = purified
     assert finished.failures == []
     rows = _rows(out)
-    assert list(rows) == ["bi-bau", "ft", "none"]
+    assert list(rows) == ["ft", "none"]
     none, tuned = rows["none"], rows["ft"]
     assert (none.acc_before, none.asr_before) == (none.acc, none.asr)
     assert none.asr_before > 0.85
     assert none.asr_clean < 0.5
     assert none.passes == 0
-    assert rows["bi-bau"].passes > 1000
     assert tuned.passes > 100
     assert (tuned.acc_before, tuned.asr_clean) == (none.acc_before, none.asr_clean)
     assert tuned.reattack["worst_clean"] == none.reattack["worst_clean"]
     assert tuned.reattack["worst"] == max(tuned.detail["triggers"][0]["curves"]["0.01"].values())
     assert all(row.peak_rss_bytes > 50e6 for row in rows.values())
-    assert rows["bi-bau"].wall_s > 0
-    assert rows["bi-bau"].detail["certificate"]["control"]["worst"] >= 0, "the benchmark knows a clean model"
+    assert tuned.wall_s > 0
     assert "certificate" not in tuned.detail
-    assert (seen[0][:2], seen[-1][:2]) == ((0, 6), (6, 6))
+    assert (seen[0][:2], seen[-1][:2]) == ((0, 4), (4, 4))
 
 
 def test_where_nothing_embedded_no_other_method_is_run(
