@@ -17,9 +17,9 @@ from core.baselines.nad import attention
 from core.baselines.neural_cleanse import _CostControl
 from core.baselines.neurons import Neurons, prune
 from core.baselines.sau import jensen_shannon, shared_loss
-from core.models.stages import stage_ends
 from core.config import Preprocess
 from core.models.classifier import Classifier
+from core.models.stages import stage_ends
 from tests.support.checkpoints import tiny_network
 from tests.support.planted import planted
 
