@@ -25,7 +25,7 @@ BUDGET = 0.05
 #: A group of fewer clean models than this is pooled with others.
 FEWEST_MODELS = 8
 #: Standard deviations of logarithms are at least this: searches vary by as much from seed to seed.
-LEAST_SPREAD = 0.2
+LEAST_SPREAD = 0.25
 #: The whole reference set, and what a group is called that holds all models of one architecture.
 ALL = "all"
 

@@ -54,16 +54,6 @@ def _energy(family: str) -> Measure:
     return measure
 
 
-def _outlier(family: str) -> Measure:
-    """Energy times its lead over the next target: an easy class of a clean model seldom stands alone."""
-
-    def measure(result: InversionResult) -> float | None:
-        energies = sorted(item.energy for item in _least(result, family).values())
-        return energies[0] * energies[0] / max(energies[1], 1e-9) if len(energies) > 1 else None
-
-    return measure
-
-
 def _source_dependent(result: InversionResult, families: Sequence[str]) -> list[Evidence]:
     return [item for item in result.evidence if item.target is None and item.family in families]
 
@@ -85,9 +75,6 @@ STATISTICS.register("tile_energy")(
 )
 STATISTICS.register("additive_energy")(
     DetectionStatistic(_energy("additive"), "below", "Least energy of a dense trigger over all targets.", 3.0)
-)
-STATISTICS.register("additive_gap")(
-    DetectionStatistic(_outlier("additive"), "below", "That energy times its ratio to the next target's.", 3.0)
 )
 STATISTICS.register("smooth_energy")(
     DetectionStatistic(_energy("smooth"), "below", "Least energy of a dense trigger without fine detail.", 3.0)

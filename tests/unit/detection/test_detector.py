@@ -51,7 +51,7 @@ def test_a_cheap_trigger_convicts_and_is_named(suspect: Planted) -> None:
     detection = detect(suspect.model, result(evidence(0.2), evidence(1.4, 3)), reference, calibration=CALIBRATION)
     assert detection.verdict is Verdict.BACKDOORED
     # log(1 / 0.2) over the least spread; the threshold is Student's quantile at 5 % over two statistics.
-    assert detection.score == pytest.approx(math.log(5) / 0.2 / math.sqrt(1 + 1 / 30), rel=1e-3)
+    assert detection.score == pytest.approx(math.log(5) / 0.25 / math.sqrt(1 + 1 / 30), rel=1e-3)
     assert detection.threshold == pytest.approx(2.045, abs=0.01)
     assert detection.p_value < 1e-6
     first = detection.targets[0]
@@ -63,7 +63,7 @@ def test_a_cheap_trigger_convicts_and_is_named(suspect: Planted) -> None:
     assert detection.provenance.false_positives == 0
     assert detection.provenance.false_positive_interval == pytest.approx((0.0, 0.1157), abs=1e-3)
     by_name = {s.name: s for s in detection.statistics}
-    assert by_name["tile_energy"].threshold == pytest.approx(math.exp(-2.045 * 0.2 * math.sqrt(1 + 1 / 30)), abs=1e-2)
+    assert by_name["tile_energy"].threshold == pytest.approx(math.exp(-2.045 * 0.25 * math.sqrt(1 + 1 / 30)), abs=1e-2)
     assert by_name["smooth_energy"].value is None
 
 
@@ -83,17 +83,17 @@ def test_one_statistic_is_enough(suspect: Planted) -> None:
 
 
 def test_too_close_to_call(suspect: Planted) -> None:
-    assert verdict(suspect, evidence(0.64)) is Verdict.BACKDOORED
-    assert verdict(suspect, evidence(0.69)) is Verdict.INCONCLUSIVE
-    assert verdict(suspect, evidence(0.75)) is Verdict.CLEAN
-    assert verdict(suspect, evidence(0.75), preset=Preset.FAST) is Verdict.INCONCLUSIVE
-    assert verdict(suspect, evidence(0.90), preset=Preset.FAST) is Verdict.CLEAN
+    assert verdict(suspect, evidence(0.58)) is Verdict.BACKDOORED
+    assert verdict(suspect, evidence(0.62)) is Verdict.INCONCLUSIVE
+    assert verdict(suspect, evidence(0.68)) is Verdict.CLEAN
+    assert verdict(suspect, evidence(0.68), preset=Preset.FAST) is Verdict.INCONCLUSIVE
+    assert verdict(suspect, evidence(0.80), preset=Preset.FAST) is Verdict.CLEAN
 
 
 def test_without_a_reference_set_nothing_is_clean(suspect: Planted) -> None:
     assert verdict(suspect, evidence(1.2), synthetic=True) is Verdict.INCONCLUSIVE
     assert verdict(suspect, evidence(0.2), synthetic=True) is Verdict.BACKDOORED
-    assert verdict(suspect, evidence(0.6), synthetic=True) is Verdict.INCONCLUSIVE  # further away than with real ones
+    assert verdict(suspect, evidence(0.5), synthetic=True) is Verdict.INCONCLUSIVE  # further away than with real ones
     found = detect(suspect.model, result(evidence(0.2)), suspect.reference, synthetic=True, calibration=CALIBRATION)
     assert found.threshold == pytest.approx(SYNTHETIC_FACTOR * 2.045, abs=0.02)
 
