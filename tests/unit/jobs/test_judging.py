@@ -2,6 +2,7 @@
 
 import pytest
 
+from core import ENGINE_VERSION
 from core.domain import GateDecision, Preset, Verdict
 from core.errors import InvalidInputError, UnavailableError
 from core.jobs.service import GateAnswer
@@ -28,7 +29,7 @@ def test_unknown_then_pending_then_clean(bench: Bench) -> None:
     assert ask(bench) == (GateDecision.QUARANTINE, ["pending"])
     bench.service.succeed(claim, make_report(claim), [])
     assert ask(bench) == (GateDecision.ALLOW, ["clean_verified"])
-    assert bench.service.gate(bench.org, digest(b"model")).engine_versions == ("bi-bau-em/1",)
+    assert bench.service.gate(bench.org, digest(b"model")).engine_versions == (ENGINE_VERSION,)
 
 
 def test_failed_and_canceled(bench: Bench) -> None:
@@ -101,7 +102,7 @@ def test_evidence_of_all_engine_versions_counts(bench: Bench, monkeypatch: pytes
     bench.finished()
     answer = bench.service.gate(bench.org, digest(b"model"))
     assert answer.decision is GateDecision.BLOCK
-    assert answer.engine_versions == ("bi-bau-em/1", "next/1")
+    assert answer.engine_versions == (ENGINE_VERSION, "next/1")
 
 
 def test_every_answer_is_recorded(bench: Bench) -> None:
