@@ -142,13 +142,12 @@ def _apart(features: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _distance(own: dict[str, Tensor], shown: dict[str, Tensor]) -> Tensor:
-    """Sum over stages of the mean relative squared distance."""
-    distances = [
-        (own[path].float() - wanted.float()).square().flatten(1).sum(1)
-        / wanted.float().square().flatten(1).sum(1).clamp(min=1e-6)
-        for path, wanted in shown.items()
-    ]
-    return torch.stack([distance.mean() for distance in distances]).sum()
+    """Sum over stages of the mean relative squared distance; zero for a network that is all one stage."""
+    total = torch.zeros(())
+    for path, wanted in shown.items():
+        apart = (own[path].float() - wanted.float()).square().flatten(1).sum(1)
+        total = total + (apart / wanted.float().square().flatten(1).sum(1).clamp(min=1e-6)).mean()
+    return total
 
 
 def _clip(gradients: Sequence[Tensor], most: float) -> None:

@@ -13,10 +13,10 @@ from core.unlearning.pool import Triggered, TriggerPool
 from core.unlearning.step import REATTACK_LR, REATTACK_MOMENTUM, UnlearningStep
 
 
-def _model(seed: int) -> Classifier:
+def _model(seed: int, name: str = "preactresnet-b1.1-w4.8") -> Classifier:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = build("preactresnet-b1.1-w4.8", 3, 1)
+        network = build(name, 3, 1)
     return Classifier(network, Preprocess((0.5,), (0.5,), (8, 8)), (1, 8, 8), 3)
 
 
@@ -114,3 +114,11 @@ def test_a_step_moves_no_weights_itself(batch: tuple[Tensor, Tensor, Triggered])
     _step(suspect, current)._triggered_gradient(pixels, labels, triggered)
     after = [parameter.detach() for parameter in (*suspect.module.parameters(), *current.module.parameters())]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_a_network_of_one_stage_is_unlearned_too(batch: tuple[Tensor, Tensor, Triggered]) -> None:
+    pixels, labels, triggered = batch
+    suspect, current = _model(1, "preactresnet-b1-w4"), _model(2, "preactresnet-b1-w4")
+    assert stage_ends(suspect) == ()
+    step = _step(suspect, current, path=0.0, stage=0.0, reattack_steps=0)
+    assert _close(step._triggered_gradient(pixels, labels, triggered), _gradient(current, triggered.pixels, labels))
