@@ -26,7 +26,8 @@ class ParticleOperator(nn.Module):
     name: str = ""
     #: Step size of Adam that suits this parametrisation.
     learning_rate: ClassVar[float] = 0.1
-    #: Least energy a clean model usually shows for this family: what makes families comparable.
+    #: Energy at which a trigger of this family says nothing: what makes families comparable when triggers are drawn.
+    #: About a clean model's median for additive, smooth and warp; set by hand for patch, tiled and blend.
     natural_energy: ClassVar[float] = 1.0
 
     scale: Tensor

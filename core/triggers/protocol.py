@@ -14,7 +14,7 @@ class TriggerOperator(Protocol):
 
     #: registered name: additive, patch, tiled, warp, ...
     name: str
-    #: least energy a clean model usually shows for this family, > 0
+    #: energy at which a trigger of this family says nothing, > 0
     natural_energy: ClassVar[float]
 
     def apply(self, pixels: Tensor) -> Tensor:
