@@ -22,10 +22,13 @@ def main() -> None:
 def _work(job_dir: Path, spec: JobSpec, ctx: RunContext) -> None:
     _limit_resources(spec)
     from core.models.intake import intake  # imports torch: only in here
+    from core.models.source import Source, SourceFile
 
+    source = Source.single(spec.model_path, spec.model_filename)
+    if spec.model_files:
+        source = Source(tuple(SourceFile(file.path, file.location) for file in spec.model_files))
     intake(
-        spec.model_path,
-        spec.model_filename,
+        source,
         spec.reference_path,
         ScanConfig.from_json(spec.config),
         job_dir / INTAKE_DIR,
@@ -39,7 +42,8 @@ def _limit_resources(spec: JobSpec) -> None:
     Memory is bounded as writable private memory (RLIMIT_DATA), not address space: the libraries of torch alone
     map many gigabytes of address space.
     """
-    size = spec.model_path.stat().st_size
+    locations = [file.location for file in spec.model_files] or [spec.model_path]
+    size = sum(location.stat().st_size for location in locations)
     if spec.reference_path is not None and spec.reference_path.is_file():
         size += spec.reference_path.stat().st_size
     room = SPARE_BYTES + 8 * size

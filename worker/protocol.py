@@ -17,13 +17,23 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 
+class ModelFile(BaseModel):
+    """One file of a model of several: its path within the model, and where its bytes are."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    location: Path
+
+
 class JobSpec(BaseModel):
     """What the children of one scan are given. Paths are absolute; the model and reference files are read-only."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     scan_id: str
-    model_path: Path
+    model_path: Path  # the checkpoint; of a model of several files the manifest, which names them
+    model_files: tuple[ModelFile, ...] = ()  # empty: model_path is the whole model
     model_filename: str
     model_sha256: str
     reference_path: Path | None  # a zip file or a folder

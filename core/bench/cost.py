@@ -32,6 +32,7 @@ from core.domain import Preset, PurifyMode
 from core.errors import InvalidInputError
 from core.models.classifier import Classifier
 from core.models.intake import intake
+from core.models.source import Source
 from core.report.schema import Report
 
 #: On how many classes besides ten a scan is measured, with the small PreActResNet.
@@ -179,7 +180,13 @@ def _run_pipeline(
     with TemporaryDirectory() as folder:
         work = Path(folder)
         weights = _write_checkpoint(zoo.get(subject.suspect), work / "suspect.safetensors")
-        intake(weights, weights.name, _write_images(reference, work / "reference"), config, work / "in", RunContext())
+        intake(
+            Source.single(weights, weights.name),
+            _write_images(reference, work / "reference"),
+            config,
+            work / "in",
+            RunContext(),
+        )
         threads, wall, cpu = torch.get_num_threads(), time.monotonic(), time.process_time()
 
         def scan() -> Report:

@@ -22,6 +22,7 @@ from core.models.architectures import Inspection, Match, infer
 from core.models.declared import Declared, declared_preprocess
 from core.models.formats import read_checkpoint
 from core.models.layout import Layout, unwrap
+from core.models.source import Source
 from core.models.tensor_checks import check_tensors
 
 WEIGHTS_FILE, LAYOUT_FILE, INSPECTION_FILE = "weights.safetensors", "layout.json", "inspection.json"
@@ -32,8 +33,7 @@ Size = tuple[int, int]
 
 
 def intake(
-    model_path: Path,
-    filename: str,
+    source: Source,
     reference_path: Path | None,
     config: ScanConfig,
     out_dir: Path,
@@ -45,8 +45,7 @@ def intake(
     reference.safetensors and reference.json.
 
     Args:
-        model_path: the uploaded file.
-        filename: what its owner calls it.
+        source: the files of the model.
         reference_path: zip archive or folder; None without a reference set.
         config: architecture and preprocess may be asked for in it.
         out_dir: created.
@@ -57,7 +56,7 @@ def intake(
         CanceledError: ctx asked to stop.
     """
     try:
-        _intake(model_path, filename, reference_path, config, out_dir, ctx)
+        _intake(source, reference_path, config, out_dir, ctx)
     except AssayError:
         raise
     except OSError:  # the disk's fault, not the input's
@@ -70,13 +69,13 @@ def intake(
         ) from error
 
 
-def _intake(
-    model_path: Path, filename: str, reference_path: Path | None, config: ScanConfig, out_dir: Path, ctx: RunContext
-) -> None:
+def _intake(source: Source, reference_path: Path | None, config: ScanConfig, out_dir: Path, ctx: RunContext) -> None:
     if config.kind is not ModelKind.CLASSIFIER:
         raise UnsupportedError("unsupported_kind", f"Models of kind {config.kind.value} cannot be scanned yet.")
     out_dir.mkdir(parents=True, exist_ok=True)
-    raw = read_checkpoint(model_path, filename)
+    if len(source.files) != 1:
+        raise UnsupportedError("unsupported_repository", f"A model of {len(source.files)} files cannot be scanned yet.")
+    raw = read_checkpoint(source.files[0].location, source.files[0].path)
     ctx.checkpoint()
     found = unwrap(raw)
     check_tensors(found.tensors | found.auxiliary, raw.file_bytes)

@@ -17,6 +17,7 @@ from core.domain import ArtifactRole, PurificationStatus, PurifyMode, Stage, Ver
 from core.errors import CanceledError
 from core.models.architectures import build
 from core.models.intake import intake
+from core.models.source import Source
 from core.pipeline import ScanSubject, run
 from core.report.schema import Report
 
@@ -34,14 +35,20 @@ TINY = ScanConfig(
 @pytest.fixture(scope="module")
 def with_reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("intake")
-    intake(EXAMPLE / "patch.safetensors", "patch.safetensors", EXAMPLE / "reference", TINY, folder, RunContext())
+    intake(
+        Source.single(EXAMPLE / "patch.safetensors", "patch.safetensors"),
+        EXAMPLE / "reference",
+        TINY,
+        folder,
+        RunContext(),
+    )
     return folder
 
 
 @pytest.fixture(scope="module")
 def without_reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("intake")
-    intake(EXAMPLE / "patch.safetensors", "patch.safetensors", None, TINY, folder, RunContext())
+    intake(Source.single(EXAMPLE / "patch.safetensors", "patch.safetensors"), None, TINY, folder, RunContext())
     return folder
 
 

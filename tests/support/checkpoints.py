@@ -16,6 +16,7 @@ from core.config import ScanConfig
 from core.context import RunContext
 from core.models.architectures import build
 from core.models.intake import intake
+from core.models.source import Source
 
 #: Small enough for every test; 10 classes.
 TINY = "preactresnet-b1.1-w8.16"
@@ -76,5 +77,6 @@ def run_intake(
     model_path: Path, out_dir: Path, reference: Path | None = None, filename: str | None = None, **config: Any
 ) -> Path:
     """Runs intake on a file and returns the intake folder."""
-    intake(model_path, filename or model_path.name, reference, ScanConfig(**config), out_dir, RunContext())
+    source = Source.single(model_path, filename or model_path.name)
+    intake(source, reference, ScanConfig(**config), out_dir, RunContext())
     return out_dir

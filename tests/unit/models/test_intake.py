@@ -18,6 +18,7 @@ from core.domain import ModelKind
 from core.errors import CanceledError, InvalidInputError, UnsupportedError
 from core.models.intake import intake
 from core.models.loading import load_suspect
+from core.models.source import Source
 from tests.support.checkpoints import CONTAINERS, TINY, png, reference_zip, run_intake, save, tiny_network, zip_of
 
 
@@ -221,13 +222,15 @@ def test_clip_is_not_scanned_yet(tmp_path: Path) -> None:
 def test_cancellation(tmp_path: Path) -> None:
     model = save(tiny_network().state_dict(), tmp_path / "m", "torch-zip")
     with pytest.raises(CanceledError):
-        intake(model, "m.pth", None, ScanConfig(), tmp_path / "intake", RunContext(should_stop=lambda: True))
+        intake(
+            Source.single(model, "m.pth"), None, ScanConfig(), tmp_path / "intake", RunContext(should_stop=lambda: True)
+        )
 
 
 def test_progress_rises_to_the_end(tmp_path: Path) -> None:
     events: list[float] = []
     model = save(tiny_network().state_dict(), tmp_path / "m", "torch-zip")
     ctx = RunContext(emit=lambda event: events.append(event["fraction"]) if "fraction" in event else None)
-    intake(model, "m.pth", reference_zip(tmp_path / "r.zip"), ScanConfig(), tmp_path / "intake", ctx)
+    intake(Source.single(model, "m.pth"), reference_zip(tmp_path / "r.zip"), ScanConfig(), tmp_path / "intake", ctx)
     assert events == sorted(events)
     assert len(events) >= 3
