@@ -62,10 +62,23 @@ class ConflictError(AssayError):
     http_status = 409
 
 
+class LockedError(AssayError):
+    """Somebody else is working on the thing at this moment."""
+
+    http_status = 423
+    retryable = True
+
+
 class TooLargeError(AssayError):
     """Over a size limit."""
 
     http_status = 413
+
+
+class QuotaError(AssayError):
+    """The organisation has used up what it may use."""
+
+    http_status = 429
 
 
 class StorageFullError(AssayError):

@@ -1,10 +1,10 @@
 """Blobs as files of one local file system.
 
-Layout under the root: `tmp/<random>` while being written, `sha256/<2 digits>/<64 digits>` when complete. Both are on
-one file system, so that a rename makes a blob appear whole or not at all.
+Layout under the root: `tmp/<random>` while being written, `partial/<name>` while an upload arrives in several goes,
+`sha256/<2 digits>/<64 digits>` when complete. All are on one file system, so that a rename makes a blob appear whole
+or not at all.
 """
 
-import errno
 import hashlib
 import os
 import secrets
@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, NoReturn, Self
+from typing import BinaryIO, Self
 
 from core.errors import (
     IntegrityError,
@@ -24,28 +24,12 @@ from core.errors import (
     TooLargeError,
     UnavailableError,
 )
+from core.storage.files import BLOB_MODE, install, raise_full
+from core.storage.partial import LocalPartialBlob, LocalPartials
 from core.storage.protocol import Blob, Buffer, check_digest
 
 _CHUNK = 1024 * 1024
 _RESERVE_CHECK_BYTES = 64 * 1024 * 1024
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-
-
-def _raise_full(error: OSError) -> NoReturn:
-    """Translate "no room" into a deliberate error; anything else stays what it is."""
-    if error.errno in _FULL:
-        raise StorageFullError(
-            "storage_full", "There is no room left to store this.", "Free disk space and send it again."
-        ) from error
-    raise error
-
-
-def _fsync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 class LocalBlobWriter:
@@ -61,7 +45,7 @@ class LocalBlobWriter:
         try:
             self._fd: int | None = os.open(self._temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            _raise_full(error)
+            raise_full(error)
 
     @property
     def sha256(self) -> str:
@@ -87,7 +71,7 @@ class LocalBlobWriter:
             while rest:
                 rest = rest[os.write(self._fd, rest) :]
         except OSError as error:
-            _raise_full(error)
+            raise_full(error)
         self._size += len(view)
 
     def commit(self, expected_sha256: str | None = None) -> Blob:
@@ -103,19 +87,14 @@ class LocalBlobWriter:
             )
         target = self._store.file_of(digest)
         try:
-            os.fchmod(self._fd, 0o440)
+            os.fchmod(self._fd, BLOB_MODE)
             os.fsync(self._fd)
             os.close(self._fd)
             self._fd = None
-            if not target.parent.is_dir():
-                target.parent.mkdir(exist_ok=True)
-                _fsync_directory(target.parent.parent)
-            # Replaces an equal blob on purpose: sending a file again repairs a damaged copy.
-            os.replace(self._temp, target)
-            _fsync_directory(target.parent)
+            install(self._temp, target)
         except OSError as error:
             self._discard()
-            _raise_full(error)
+            raise_full(error)
         return Blob(digest, self._size)
 
     def _discard(self) -> None:
@@ -148,6 +127,7 @@ class LocalBlobStore:
         self._blobs = root / "sha256"
         for folder in (self.temp_dir, self._blobs):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._partials = LocalPartials(root / "partial", self.temp_dir, self.file_of, self.check_reserve)
 
     def file_of(self, sha256: str) -> Path:
         """Where the blob is or would be."""
@@ -166,6 +146,15 @@ class LocalBlobStore:
     def writer(self, max_bytes: int | None = None) -> LocalBlobWriter:
         self.check_reserve()
         return LocalBlobWriter(self, max_bytes)
+
+    def partial(self, name: str, length: int) -> LocalPartialBlob:
+        return self._partials.open(name, length)
+
+    def partial_size(self, name: str) -> int:
+        return self._partials.size(name)
+
+    def partial_names(self, older_than_s: float) -> Iterator[str]:
+        return self._partials.names(time.time() - older_than_s)
 
     def put_file(self, path: Path) -> Blob:
         with path.open("rb", buffering=0) as source, self.writer() as writer:

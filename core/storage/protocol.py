@@ -67,11 +67,67 @@ class BlobWriter(Protocol):
     ) -> None: ...
 
 
+class PartialBlob(Protocol):
+    """A blob that arrives in several goes, perhaps with restarts between them; a context manager.
+
+    While it is open nobody else can write to it. What was written stays when it is closed, until it is discarded.
+    """
+
+    @property
+    def size(self) -> int:
+        """Bytes that are there: where the next one goes."""
+
+    def write(self, data: Buffer) -> None:
+        """Append `data`. Slow at first where the bytes already there must be hashed again.
+
+        Raises:
+            TooLargeError: more than the announced length; nothing of `data` is written.
+            StorageFullError: the disk, or what may be used of it, is full; `size` counts what was written.
+        """
+
+    def rollback(self, size: int) -> None:
+        """Forget the bytes behind `size`, which must not lie before the size at opening."""
+
+    def commit(self, expected_sha256: str | None = None) -> Blob:
+        """Make the complete blob durable and visible; the bytes also stay here, until they are discarded.
+
+        Raises:
+            InvalidInputError: `digest_mismatch`, the bytes are not the announced ones; nothing is kept.
+            StorageFullError: the disk is full; the upload stays.
+        """
+
+    def discard(self) -> None:
+        """Remove the bytes and close."""
+
+    def close(self) -> None:
+        """Make what was written durable and let others write. Raises StorageFullError."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
 class BlobStore(Protocol):
     """Where the bytes are. Which organisation may see a blob is the registry's business."""
 
     def writer(self, max_bytes: int | None = None) -> BlobWriter:
         """A writer for one blob of at most `max_bytes`. Raises StorageFullError if there is no room to begin."""
+
+    def partial(self, name: str, length: int) -> PartialBlob:
+        """Open the upload `name` of `length` bytes in all, new or begun, for writing.
+
+        Raises:
+            LockedError: `upload_locked`, somebody else is writing to it.
+            NotFoundError: `upload_not_found`, it was discarded at this moment.
+        """
+
+    def partial_size(self, name: str) -> int:
+        """How many bytes of that upload are there; 0 if there is none."""
+
+    def partial_names(self, older_than_s: float) -> Iterator[str]:
+        """The uploads nobody has written to for so long."""
 
     def put_file(self, path: Path) -> Blob:
         """Copy the regular file `path` into the store. Raises StorageFullError."""
