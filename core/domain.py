@@ -94,4 +94,5 @@ class ArtifactRole(StrEnum):
 
     PURIFIED_ORIGINAL = "purified_original"  # same container and key layout as the upload
     PURIFIED_SAFETENSORS = "purified_safetensors"
+    PURIFIED_REPOSITORY = "purified_repository"  # a zip with the layout of the repository that was scanned
     TRIGGER_IMAGE = "trigger_image"  # an inverted trigger on a reference image, PNG

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
@@ -101,6 +102,44 @@ class OrgBlob(Base):
     created_at: Mapped[datetime]
 
 
+class Upload(Base):
+    """A file that arrives in several goes. How much of it is here says the store: the size of the bytes themselves."""
+
+    __tablename__ = "upload"
+    __table_args__ = (CheckConstraint("length >= 0", name="length"),)
+
+    id: Mapped[str] = mapped_column(_ID, primary_key=True)
+    org_id: Mapped[str] = mapped_column(ForeignKey("org.id"), index=True)
+    length: Mapped[int] = mapped_column(BigInteger)
+    #: What the client announced; nothing else is kept.
+    sha256: Mapped[str | None] = mapped_column(Digest)
+    filename: Mapped[str]
+    #: The Upload-Metadata header as it came: it is shown again to whoever asks.
+    client_metadata: Mapped[str] = mapped_column(Text)
+    #: Set once it is complete. No foreign key: the blob may be deleted before this row expires.
+    blob_sha256: Mapped[str | None] = mapped_column(Digest)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class ReferenceSetRow(Base):
+    """Clean images with a name: a blob that was looked through once, to be used by many scans."""
+
+    __tablename__ = "reference_set"
+    __table_args__ = (UniqueConstraint("org_id", "name"),)
+
+    id: Mapped[str] = mapped_column(_ID, primary_key=True)
+    org_id: Mapped[str] = mapped_column(ForeignKey("org.id"))
+    name: Mapped[str]
+    #: The zip archive that scans are given.
+    sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"), index=True)
+    #: Where it came from: a blob, single images, or a data set of the Hub with its commit.
+    source: Mapped[dict[str, Any]]
+    #: What was found in it: counts, classes, what is not used and why.
+    facts: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+
+
 class Checkpoint(Base):
     """A model: one set of weights, in one or more files."""
 
@@ -128,6 +167,59 @@ class CheckpointFile(Base):
     position: Mapped[int]
 
 
+class ManifestFileRow(Base):
+    """One file of a model of several, as its manifest names it; the bytes may still have to be fetched."""
+
+    __tablename__ = "manifest_file"
+    __table_args__ = (
+        # Whoever forgets the manifest forgets what it says.
+        ForeignKeyConstraint(["org_id", "manifest_sha256"], ["org_blob.org_id", "org_blob.sha256"], ondelete="CASCADE"),
+        Index("ix_manifest_file_org_id_sha256", "org_id", "sha256"),
+    )
+
+    org_id: Mapped[str] = mapped_column(_ID, primary_key=True)
+    manifest_sha256: Mapped[str] = mapped_column(Digest, primary_key=True)
+    path: Mapped[str] = mapped_column(primary_key=True)
+    sha256: Mapped[str] = mapped_column(Digest)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    #: Git's name for the same bytes, where we computed it and the Hub says the same: tells that a file is unchanged.
+    git_oid: Mapped[str | None] = mapped_column(String(40))
+
+
+class HubReference(Base):
+    """What a reference to a Hub repository was resolved to, and by which rules its files were chosen."""
+
+    __tablename__ = "hub_reference"
+    __table_args__ = (
+        ForeignKeyConstraint(["org_id", "manifest_sha256"], ["org_blob.org_id", "org_blob.sha256"], ondelete="CASCADE"),
+        UniqueConstraint(
+            "org_id", "repo", "revision", "commit_sha", "rules", "manifest_sha256", name="uq_hub_reference_resolved"
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(_ID, primary_key=True)
+    org_id: Mapped[str] = mapped_column(_ID)
+    repo: Mapped[str]
+    revision: Mapped[str]
+    commit_sha: Mapped[str] = mapped_column(String(40))
+    rules: Mapped[str] = mapped_column(String(16))
+    manifest_sha256: Mapped[str] = mapped_column(Digest)
+    #: Files of the repository that no scan looks at, by path; capped.
+    ignored: Mapped[list[str]]
+    created_at: Mapped[datetime]
+
+
+class HubToken(Base):
+    """An organisation's credential at one Hub endpoint, encrypted; see core/registry/secrets.py."""
+
+    __tablename__ = "hub_token"
+
+    org_id: Mapped[str] = mapped_column(ForeignKey("org.id"), primary_key=True)
+    endpoint: Mapped[str] = mapped_column(primary_key=True)
+    ciphertext: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime]
+
+
 _LIVE = "state IN ('queued', 'running') AND NOT forced AND cancel_requested_at IS NULL"
 
 
@@ -141,6 +233,8 @@ class ScanJob(Base):
     checkpoint_id: Mapped[str] = mapped_column(ForeignKey("checkpoint.id"), index=True)
     model_sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"), index=True)
     model_filename: Mapped[str]
+    #: Where the files come from if they were named by a Hub reference.
+    hub_reference_id: Mapped[str | None] = mapped_column(ForeignKey("hub_reference.id"))
     reference_sha256: Mapped[str | None] = mapped_column(ForeignKey("blob.sha256"), index=True)
     config: Mapped[dict[str, Any]]
     preset: Mapped[Preset] = mapped_column(enum_by_value(Preset, "preset"))

@@ -20,7 +20,11 @@ from core.registry.orm import (
 )
 from core.registry.repositories._base import Repository
 
-PURIFIED_ROLES = (ArtifactRole.PURIFIED_ORIGINAL, ArtifactRole.PURIFIED_SAFETENSORS)
+PURIFIED_ROLES = (
+    ArtifactRole.PURIFIED_ORIGINAL,
+    ArtifactRole.PURIFIED_REPOSITORY,
+    ArtifactRole.PURIFIED_SAFETENSORS,
+)
 
 
 class ModelRepository(Repository):
