@@ -23,6 +23,14 @@ def blob(sha256: str) -> str:
     return f"/v1/blobs/{sha256}"
 
 
+def upload(upload_id: str) -> str:
+    return f"/v1/uploads/{upload_id}"
+
+
+def reference_set(set_id: str) -> str:
+    return f"/v1/reference-sets/{set_id}"
+
+
 def model(model_id: str) -> str:
     return f"/v1/models/{model_id}"
 

@@ -30,6 +30,7 @@ _CODES = {
     415: "unsupported_media_type",
     422: "invalid_request",
 }
+_OWN_TITLES = {460: "Checksum Mismatch"}  # of tus, unknown to HTTP
 _DETAILS = {
     404: "There is nothing at this address.",
     405: "This address does not answer to that method.",
@@ -105,7 +106,7 @@ def problem_body(
     """The JSON form; empty members are left out."""
     document = Problem(
         type=f"urn:assay:problem:{code}",
-        title=HTTPStatus(status).phrase,
+        title=_OWN_TITLES.get(status) or HTTPStatus(status).phrase,
         status=status,
         code=code,
         detail=detail,
@@ -130,7 +131,7 @@ def problem_response(
     extra = dict(headers or {})
     if status == 401:
         extra.setdefault("WWW-Authenticate", 'Bearer realm="assay"')
-    if status in (429, 503, 507):
+    if status in (423, 429, 503, 507):
         extra.setdefault("Retry-After", _RETRY_AFTER_S)
     body = problem_body(status, code, detail, request_id_of(request), hint, errors)
     return JSONResponse(body, status, headers=extra, media_type=MEDIA_TYPE)

@@ -35,6 +35,8 @@ def declared_length(request: Request) -> int | None:
 async def blocks(request: Request, limit: int, stall_s: float = STALL_S) -> AsyncIterator[bytes]:
     """The request body in blocks of at least BLOCK_BYTES (the last one may be smaller).
 
+    What had arrived when the client went away or stalled is yielded before the error is raised.
+
     Raises:
         TooLargeError: at byte `limit` + 1, also without a Content-Length.
         ProblemError: the client stalled (408) or went away before the end (400).
@@ -45,16 +47,19 @@ async def blocks(request: Request, limit: int, stall_s: float = STALL_S) -> Asyn
     parts: list[bytes] = []
     held = total = 0
     stream = request.stream()
+    failure: ProblemError | None = None
     while True:
         try:
             async with asyncio.timeout(stall_s):
                 part = await anext(stream, None)
         except TimeoutError:
-            raise ProblemError(
+            failure = ProblemError(
                 408, "upload_stalled", f"No byte arrived for {stall_s:.0f} s.", headers={"Connection": "close"}
-            ) from None
+            )
+            break
         except ClientDisconnect:
-            raise ProblemError(400, "upload_truncated", "The body ended before its declared length.") from None
+            failure = ProblemError(400, "upload_truncated", "The body ended before its declared length.")
+            break
         if part is None:
             break
         total += len(part)
@@ -67,6 +72,8 @@ async def blocks(request: Request, limit: int, stall_s: float = STALL_S) -> Asyn
             parts, held = [], 0
     if parts:
         yield b"".join(parts)
+    if failure is not None:
+        raise failure
 
 
 async def pump(source: AsyncIterator[bytes], consume: Callable[[bytes], object]) -> None:

@@ -41,6 +41,12 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=3, ge=1)
 
     max_upload_bytes: int = Field(default=8 * _GIB, gt=0)
+    #: An upload in several goes is removed when nothing was added to it for this long.
+    upload_expiry_s: float = Field(default=86_400, gt=0)
+    #: Uploads of one organisation that may be open at once.
+    max_open_uploads: int = Field(default=32, ge=1)
+    #: What one organisation may store, bytes announced by open uploads included; 0: no limit.
+    max_stored_bytes: int = Field(default=0, ge=0)
     #: Uploads are refused when they would leave less than this on the disk.
     free_space_reserve_bytes: int = Field(default=_GIB, ge=0)
     #: CPU threads of a scan; 0: all cores.

@@ -73,6 +73,7 @@ class Sweeper:
                 sweep_once(self._service, self._dispatcher, everything=self._announce_all)
                 self._announce_all = False
                 remove_left_overs(self._work_root)
+                self._service.expire_uploads()
                 self._check_store()
             except AssayError as error:
                 log.warning("this sweep failed, the next one is in %.0f s: %s", self._interval_s, error.detail)

@@ -38,21 +38,27 @@ _BODY = {
     summary="Upload a file",
     response_model=BlobOut,
     status_code=201,
-    responses={200: {"model": BlobOut, "description": "It was here already."}, **problems_for(401, 403, 413, 422, 507)},
+    responses={
+        200: {"model": BlobOut, "description": "It was here already."},
+        **problems_for(401, 403, 413, 422, 429, 507),
+    },
     openapi_extra={"requestBody": _BODY},
 )
 async def put_blob(request: Request, response: Response, sha256: Digest, who: May, services: Has) -> BlobOut:
     """The raw bytes are the body. They are hashed while they arrive; they are kept, durably, only if the digest is
     the announced one. Sending the same file again changes nothing."""
     limit = services.settings.max_upload_bytes
-    check_room(request, services)
+    announced = uploads.declared_length(request) or 0
+    check_room(services, announced)
     known = await asyncio.to_thread(_is_here, services, who.org_id, sha256)
     source = uploads.blocks(request, limit)
     if known:
         blob = await _compare(source, sha256)
     else:
+        await asyncio.to_thread(services.jobs.check_stored_quota, who.org_id, announced)
         with services.store.writer(limit) as writer:
             await uploads.pump(source, writer.write)
+            await asyncio.to_thread(services.jobs.check_stored_quota, who.org_id, writer.size)
             blob = await asyncio.to_thread(writer.commit, sha256)
         await asyncio.to_thread(services.jobs.register_blob, who.org_id, blob)
     response.status_code = 200 if known else 201
@@ -76,11 +82,11 @@ def head_blob(sha256: Digest, who: May, services: Has) -> Response:
     )
 
 
-def check_room(request: Request, services: Services) -> None:
-    """Raises StorageFullError if the announced body would eat into the reserve of free space."""
+def check_room(services: Services, announced: int) -> None:
+    """Raises StorageFullError if so many bytes more would eat into the reserve of free space."""
     settings = services.settings
     free = shutil.disk_usage(settings.data_dir).free
-    if free - (uploads.declared_length(request) or 0) < settings.free_space_reserve_bytes:
+    if free - announced < settings.free_space_reserve_bytes:
         raise StorageFullError("storage_full", "There is not enough room to store this.", "Free disk space first.")
 
 

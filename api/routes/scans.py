@@ -56,7 +56,7 @@ _SUBMIT_BODY = {
     summary="Submit a scan",
     status_code=202,
     response_model=SubmittedOut,
-    responses=problems_for(401, 403, 404, 413, 415, 422, 503, 507),
+    responses=problems_for(401, 403, 404, 413, 415, 422, 429, 503, 507),
     openapi_extra={"requestBody": _SUBMIT_BODY},
 )
 async def submit_scan(request: Request, response: Response, who: MayScan, services: Has) -> SubmittedOut:
@@ -105,7 +105,7 @@ async def _submit_form(request: Request, services: Services, who: Principal) -> 
     if not {Scope.UPLOAD, Scope.ADMIN} & set(who.scopes):
         raise ForbiddenError("missing_scope", "This key does not have the scope upload.", "Use a key that has it.")
     settings = services.settings
-    check_room(request, services)
+    check_room(services, uploads.declared_length(request) or 0)
     form = forms.StreamedForm(
         forms.boundary_of(request.headers["content-type"]),
         services.store,
@@ -129,6 +129,7 @@ def _commit_form(form: forms.StreamedForm, services: Services, who: Principal) -
     except ValidationError as error:
         raise _invalid(error) from None
     options.to_config(has_reference="reference" in form.files)
+    services.jobs.check_stored_quota(who.org_id, sum(part.writer.size for part in form.files.values()))
     digests = {}
     for name, part in form.files.items():
         blob = part.writer.commit()

@@ -158,6 +158,7 @@ class LocalPartialBlob:
         link = self._partials.temp_dir / secrets.token_hex(16)
         try:
             os.fchmod(fd, BLOB_MODE)
+            os.utime(fd)  # stored now, whenever its last byte came: nobody takes it for a left-over
             os.fsync(fd)
             # A second name, so that the bytes are still here if whoever registers the blob fails.
             os.link(self._path, link)
