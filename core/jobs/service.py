@@ -14,6 +14,7 @@ from core.jobs.judging import Judging
 from core.jobs.leases import Leases
 from core.jobs.reading import Reading, blob_not_found, scan_not_found, to_view
 from core.jobs.state import CANCEL_QUEUED
+from core.jobs.uploads import Uploads
 from core.jobs.views import (
     ArtifactRecord,
     ArtifactView,
@@ -61,7 +62,7 @@ __all__ = [
 _SUBMIT_TRIES = 5
 
 
-class JobService(Reading, Leases, Judging, Deletion):
+class JobService(Reading, Leases, Judging, Deletion, Uploads):
     """Everything that happens to scans. Each public method is one transaction; see ServiceParts for the arguments.
 
     All methods raise UnavailableError while the database is away.
