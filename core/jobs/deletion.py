@@ -3,8 +3,9 @@
 from core.errors import ConflictError
 from core.jobs._parts import ServiceParts
 from core.jobs.garbage import remove_unknown
-from core.jobs.reading import model_not_found, scan_not_found
+from core.jobs.wording import model_not_found, scan_not_found
 from core.registry.repositories.blobs import BlobRepository
+from core.registry.repositories.manifests import ManifestRepository
 from core.registry.repositories.models import ModelRepository
 from core.registry.repositories.scans import ScanRecord, ScanRepository
 from core.registry.session import Session
@@ -51,6 +52,7 @@ class Deletion(ServiceParts):
             for record in records:
                 _require_finished(record)
             own = [file.sha256 for file, _ in models.files(model_id)]
+            members = ManifestRepository(session).files_of(org_id, own)
             children: set[str] = set()
             for record in records:
                 children.update(_delete_rows(session, record))
@@ -59,6 +61,7 @@ class Deletion(ServiceParts):
             forgotten = blobs.forget_unused(org_id, produced, uploads_too=False)
             models.unlink(model_id)
             forgotten += blobs.forget_unused(org_id, [*own, *used], uploads_too=True)
+            forgotten += blobs.forget_unused(org_id, members, uploads_too=True)  # after the manifests that name them
             models.delete(model_id)
             gone = blobs.delete_unowned(forgotten)
             for child in children:

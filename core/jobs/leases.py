@@ -10,6 +10,7 @@ from typing import Any
 
 from core.domain import JobState, Stage
 from core.jobs._parts import ServiceParts
+from core.jobs.contents import load_contents
 from core.jobs.publication import publish_result
 from core.jobs.state import CANCEL_RUNNING, CLAIM, FAIL, REQUEUE, SUCCEED
 from core.jobs.views import ClaimedJob, Renewal
@@ -73,6 +74,7 @@ class Leases(ServiceParts):
                 reference_sha256=row.reference_sha256,
                 config=row.config,
                 deadline_at=row.deadline_at,
+                contents=load_contents(session, row.org_id, row.model_sha256, row.hub_reference_id),
             )
 
     def renew(self, claim: ClaimedJob, stage: Stage | None, progress: float, eta_s: float | None) -> Renewal:

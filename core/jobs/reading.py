@@ -6,6 +6,7 @@ from typing import Any
 from core.domain import Verdict
 from core.errors import InvalidInputError, NotFoundError
 from core.jobs._parts import ServiceParts
+from core.jobs.contents import to_hub_commit
 from core.jobs.views import (
     ArtifactRecord,
     ArtifactView,
@@ -18,28 +19,15 @@ from core.jobs.views import (
     ScanFilter,
     ScanView,
 )
+from core.jobs.wording import blob_not_found, model_not_found, scan_not_found
 from core.registry.repositories.blobs import BlobRepository
+from core.registry.repositories.manifests import ManifestRepository
 from core.registry.repositories.models import ModelRepository
 from core.registry.repositories.scans import ScanRecord, ScanRepository
 
 MAX_PAGE = 200
 
 _WORST_FIRST = (Verdict.BACKDOORED, Verdict.INCONCLUSIVE, Verdict.CLEAN)
-
-
-def scan_not_found() -> NotFoundError:
-    """The one answer for scans that do not exist and for other organisations' scans."""
-    return NotFoundError("scan_not_found", "There is no such scan.")
-
-
-def model_not_found() -> NotFoundError:
-    """The one answer for models that do not exist and for other organisations' models."""
-    return NotFoundError("model_not_found", "There is no such model.")
-
-
-def blob_not_found() -> NotFoundError:
-    """The one answer for blobs that do not exist and for blobs only other organisations have."""
-    return NotFoundError("blob_not_found", "There is no such blob.", "Send the file first: PUT /v1/blobs/{sha256}.")
 
 
 def to_view(record: ScanRecord) -> ScanView:
@@ -77,6 +65,7 @@ def to_view(record: ScanRecord) -> ScanView:
             ArtifactView(item.role, item.sha256, size, item.filename, item.media_type)
             for item, size in record.artifacts
         ],
+        hub=None if record.hub is None else to_hub_commit(record.hub),
     )
 
 
@@ -155,11 +144,15 @@ class Reading(ServiceParts):
             files = [
                 ModelFile(file.sha256, file.filename, size, size is not None) for file, size in models.files(model_id)
             ]
+            named, manifests = files[0].sha256, ManifestRepository(session)
+            if members := manifests.files(org_id, named):
+                here = manifests.present(org_id, named)
+                files = [ModelFile(file.sha256, file.path, file.size_bytes, file.sha256 in here) for file in members]
             return ModelView(
                 id=found.id,
                 org_id=found.org_id,
                 kind=found.kind,
-                sha256=files[0].sha256,
+                sha256=named,
                 architecture=found.architecture,
                 num_targets=found.num_targets,
                 created_at=found.created_at,
@@ -167,6 +160,7 @@ class Reading(ServiceParts):
                 scans=[to_view(record) for record in ScanRepository(session).of_checkpoint(org_id, model_id)],
                 purified_from=[ModelLink(*link) for link in models.parents(model_id)],
                 purified_to=[ModelLink(*link) for link in models.children(model_id)],
+                hub=[to_hub_commit(row) for row in manifests.references(org_id, named)],
             )
 
     def has_blob(self, org_id: str, sha256: str) -> bool:

@@ -8,11 +8,12 @@ import hashlib
 from core import ENGINE_VERSION
 from core.domain import JobState
 from core.errors import ConflictError, UnavailableError
+from core.jobs.contents import Contents
 from core.jobs.deletion import Deletion
 from core.jobs.garbage import StoreCheck, fsck
 from core.jobs.judging import Judging
 from core.jobs.leases import Leases
-from core.jobs.reading import Reading, blob_not_found, scan_not_found, to_view
+from core.jobs.reading import Reading, to_view
 from core.jobs.state import CANCEL_QUEUED
 from core.jobs.uploads import Uploads
 from core.jobs.views import (
@@ -21,6 +22,8 @@ from core.jobs.views import (
     ClaimedJob,
     ErrorView,
     EventView,
+    HubCommit,
+    ModelContents,
     ModelFile,
     ModelLink,
     ModelView,
@@ -31,6 +34,7 @@ from core.jobs.views import (
     SubmitScan,
     Submitted,
 )
+from core.jobs.wording import blob_not_found, scan_not_found
 from core.policy.gate import GateAnswer, GateReason
 from core.registry.ids import new_id
 from core.registry.repositories.blobs import BlobRepository
@@ -47,7 +51,9 @@ __all__ = [
     "EventView",
     "GateAnswer",
     "GateReason",
+    "HubCommit",
     "JobService",
+    "ModelContents",
     "ModelFile",
     "ModelLink",
     "ModelView",
@@ -62,7 +68,7 @@ __all__ = [
 _SUBMIT_TRIES = 5
 
 
-class JobService(Reading, Leases, Judging, Deletion, Uploads):
+class JobService(Reading, Contents, Leases, Judging, Deletion, Uploads):
     """Everything that happens to scans. Each public method is one transaction; see ServiceParts for the arguments.
 
     All methods raise UnavailableError while the database is away.
@@ -91,13 +97,17 @@ class JobService(Reading, Leases, Judging, Deletion, Uploads):
         model, reference set, configuration and engine version, within the organisation.
 
         Raises:
-            NotFoundError: `blob_not_found`, the model or the reference set is no blob of the organisation.
+            NotFoundError: `blob_not_found`, the model, one of its files or the reference set is no blob of theirs.
+            InvalidInputError: `invalid_manifest`.
         """
         key = content_key(request)
         for _ in range(_SUBMIT_TRIES):
             with self._db.begin() as session:
                 blobs, scans, now = BlobRepository(session), ScanRepository(session), self._db.now(session)
                 self._db.lock_blobs(session, exclusive=False)
+                hub_reference = None
+                if request.contents is not None:
+                    hub_reference = self._note_contents(session, org_id, request.contents)
                 for sha256 in filter(None, (request.model_sha256, request.reference_sha256)):
                     if blobs.get(org_id, sha256) is None:
                         raise blob_not_found()
@@ -117,6 +127,7 @@ class JobService(Reading, Leases, Judging, Deletion, Uploads):
                         checkpoint_id=model_id,
                         model_sha256=request.model_sha256,
                         model_filename=filename,
+                        hub_reference_id=hub_reference,
                         reference_sha256=request.reference_sha256,
                         config=request.config.to_json(),
                         preset=request.config.preset,

@@ -1,24 +1,50 @@
 """What the job service takes and gives: plain immutable values, free of the database and of torch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from core.config import ScanConfig
 from core.domain import ArtifactRole, JobState, ModelKind, Preset, PurificationStatus, Stage, Verdict
+from core.manifest import Manifest
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
+class HubCommit:
+    """What a reference to a Hub repository stands for."""
+
+    repo: str  # org/name
+    revision: str  # as it was asked for
+    commit: str  # 40 hexadecimal digits
+    rules: str  # which version of the rules chose the files
+    ignored: tuple[str, ...] = ()  # paths in the repository that no scan looks at
+
+
+@dataclass(frozen=True, slots=True)
+class ModelContents:
+    """The files of a model of several, and where those come from that the organisation does not have yet."""
+
+    manifest: Manifest
+    hub: HubCommit | None = None
+    git_oids: Mapping[str, str] = field(default_factory=dict)  # by path; see ManifestFileRow.git_oid
+
+
+@dataclass(frozen=True, slots=True)
 class SubmitScan:
-    """A request for a scan; both blobs must be registered for the organisation."""
+    """A request for a scan; its blobs must be registered for the organisation, or come from a Hub.
+
+    With `contents`, `model_sha256` is the digest of their manifest, whose bytes are in the store.
+    """
 
     model_sha256: str
     model_filename: str
     reference_sha256: str | None
     config: ScanConfig
     force: bool = False  # compute again even if an equal scan exists
+    contents: ModelContents | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +96,7 @@ class ScanView:
     cancel_requested: bool
     purification_status: PurificationStatus | None
     artifacts: list[ArtifactView]
+    hub: HubCommit | None = None  # if the model was named by a Hub reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +119,7 @@ class ClaimedJob:
     reference_sha256: str | None
     config: dict[str, Any]
     deadline_at: datetime
+    contents: ModelContents | None = None  # None: one file
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +159,7 @@ class EventView:
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A file that holds a model's weights; `available`: its bytes are still stored."""
+    """A file of a model, or of its weights in another container; `available`: its bytes are stored."""
 
     sha256: str
     filename: str
@@ -155,7 +183,7 @@ class ModelView:
     id: str
     org_id: str
     kind: ModelKind
-    sha256: str  # of the first file
+    sha256: str  # of the first file; of the manifest of a model of several
     architecture: str | None  # known after the first scan that succeeded
     num_targets: int | None
     created_at: datetime
@@ -163,6 +191,7 @@ class ModelView:
     scans: list[ScanView]  # newest first
     purified_from: list[ModelLink] = field(default_factory=list)
     purified_to: list[ModelLink] = field(default_factory=list)
+    hub: list[HubCommit] = field(default_factory=list)  # where it can be had, newest first
 
 
 @dataclass(frozen=True, slots=True)

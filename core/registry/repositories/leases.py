@@ -34,6 +34,7 @@ class Moved:
     checkpoint_id: str
     model_sha256: str
     model_filename: str
+    hub_reference_id: str | None
     reference_sha256: str | None
     config: dict[str, Any]
     attempt: int
@@ -93,6 +94,7 @@ class LeaseRepository(Repository):
                 ScanJob.checkpoint_id,
                 ScanJob.model_sha256,
                 ScanJob.model_filename,
+                ScanJob.hub_reference_id,
                 ScanJob.reference_sha256,
                 ScanJob.config,
                 ScanJob.attempt,

@@ -7,17 +7,18 @@ from typing import Any
 from sqlalchemy import delete, select
 
 from core.domain import JobState, Verdict
-from core.registry.orm import BlobRow, Lineage, ScanArtifact, ScanEvent, ScanJob, ScanResult
+from core.registry.orm import BlobRow, HubReference, Lineage, ScanArtifact, ScanEvent, ScanJob, ScanResult
 from core.registry.repositories._base import Repository
 
 
 @dataclass(frozen=True, slots=True)
 class ScanRecord:
-    """A scan with what it produced: artifacts with their sizes."""
+    """A scan with what it produced (artifacts with their sizes), and the Hub reference that named its model."""
 
     job: ScanJob
     result: ScanResult | None
     artifacts: list[tuple[ScanArtifact, int]]
+    hub: HubReference | None
 
 
 class ScanRepository(Repository):
@@ -86,8 +87,9 @@ class ScanRepository(Repository):
 
     def _records(self, *conditions: Any, limit: int | None = None) -> list[ScanRecord]:
         rows = self._session.execute(
-            select(ScanJob, ScanResult)
+            select(ScanJob, ScanResult, HubReference)
             .outerjoin(ScanResult, ScanResult.scan_id == ScanJob.id)
+            .outerjoin(HubReference, HubReference.id == ScanJob.hub_reference_id)
             .where(*conditions)
             .order_by(ScanJob.id.desc())
             .limit(limit)
@@ -97,11 +99,11 @@ class ScanRepository(Repository):
         for artifact, size in self._session.execute(
             select(ScanArtifact, BlobRow.size_bytes)
             .join(BlobRow, BlobRow.sha256 == ScanArtifact.sha256)
-            .where(ScanArtifact.scan_id.in_([job.id for job, _ in rows]))
+            .where(ScanArtifact.scan_id.in_([job.id for job, _, _ in rows]))
             .order_by(ScanArtifact.position)
         ):
             artifacts.setdefault(artifact.scan_id, []).append((artifact, size))
-        return [ScanRecord(job, result, artifacts.get(job.id, [])) for job, result in rows]
+        return [ScanRecord(job, result, artifacts.get(job.id, []), hub) for job, result, hub in rows]
 
     def report(self, org_id: str, scan_id: str) -> dict[str, Any] | None:
         return self._session.scalar(
