@@ -25,10 +25,10 @@ from core.evaluation.metrics import accuracy
 from core.inversion.engine import invert
 from core.inversion.result import InversionResult
 from core.models.classifier import Classifier
-from core.models.detect import Container
-from core.models.export import export_original, export_safetensors
+from core.models.export import export_original
 from core.models.loading import LoadedSuspect, load_suspect
 from core.models.protocol import SuspectModel
+from core.models.safety import Container
 from core.report.artifacts import describe
 from core.report.schema import ArtifactInfo, Detection, EngineInfo, Purification, Report, Timing, Utility
 from core.unlearning.purify import purify
@@ -70,11 +70,11 @@ def run(
         CanceledError: ctx asked to stop.
     """
     result_dir.mkdir(parents=True, exist_ok=True)
-    scan = _Scan(config, ctx, result_dir, devices.choose_device())
+    scan = _Scan(config, ctx, intake_dir, result_dir, devices.choose_device())
     threads = devices.set_threads(threads)
     with devices.reproducible():
         with scan.stage(Stage.LOADING):
-            suspect = scan.load(intake_dir)
+            suspect = scan.load()
         with scan.stage(Stage.INVERTING):
             inversion = scan.invert(suspect)
         with scan.stage(Stage.DETECTING):
@@ -118,6 +118,7 @@ class _Scan:
 
     config: ScanConfig
     ctx: RunContext
+    intake_dir: Path
     result_dir: Path
     device: torch.device
     artifacts: list[ArtifactInfo] = field(default_factory=list)
@@ -134,10 +135,10 @@ class _Scan:
         self.ctx.progress(1.0)
         self.timings[-1].wall_s = round(time.monotonic() - start, 3)
 
-    def load(self, intake_dir: Path) -> _Suspect:
-        loaded = load_suspect(intake_dir, self.config)
+    def load(self) -> _Suspect:
+        loaded = load_suspect(self.intake_dir, self.config)
         model = loaded.model.to(self.device)
-        given = load_reference(intake_dir, model)
+        given = load_reference(self.intake_dir, model)
         if given is None:
             return _Suspect(loaded, synthesise(model, seed=self.config.seed), True, None)
         reference = given.to(self.device)
@@ -216,11 +217,17 @@ class _Scan:
     def _export(self, loaded: LoadedSuspect, model: SuspectModel) -> None:
         state = loaded.export_state(model)
         metadata = {"assay": f"purified by {ENGINE_VERSION}"}
-        original = self.result_dir / f"purified{_SUFFIXES[Container(loaded.layout.container)]}"
-        export_original(loaded.layout, state, original)
-        self.artifacts.append(describe(original, ArtifactRole.PURIFIED_ORIGINAL))
+        package = loaded.package
+        if package.alone:
+            original = self.result_dir / f"purified{_SUFFIXES[Container(package.first.container)]}"
+            export_original(package.first, state, original)
+            self.artifacts.append(describe(original, ArtifactRole.PURIFIED_ORIGINAL))
+        else:
+            repository = self.result_dir / "purified-repository.zip"
+            package.export_repository(state, self.intake_dir, repository)
+            self.artifacts.append(describe(repository, ArtifactRole.PURIFIED_REPOSITORY))
         plain = self.result_dir / "purified.plain.safetensors"
-        export_safetensors(loaded.layout, state, plain, metadata)
+        package.export_plain(state, plain, metadata)
         self.artifacts.append(describe(plain, ArtifactRole.PURIFIED_SAFETENSORS))
 
 

@@ -5,9 +5,10 @@ prefixes that wrappers put before every key (`module.`). What is not needed to l
 is dropped and listed.
 """
 
+import re
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,8 +16,8 @@ from torch import Tensor
 
 from core.errors import InvalidInputError, UnsupportedError
 from core.models import plain
-from core.models.detect import Container
 from core.models.formats import RawCheckpoint
+from core.models.safety import Container
 from core.models.tensor_checks import MAX_TENSORS
 
 #: What people call the weights inside a checkpoint, in the order of preference.
@@ -35,6 +36,8 @@ WRAPPERS = (
 #: Wrapper modules that stand before every key; "1." is Sequential(Normalize or Resize, network).
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "1.")
 _MEANS, _STDS = ("mean", "mu", "_mean"), ("std", "sigma", "_std")
+#: What people call a running average of the weights.
+_AVERAGED = re.compile(r"(^|_)(ema|swa)(_|$)")
 _MAX_NESTING = 4
 _SAVE_WEIGHTS = "Save the weights alone: torch.save(model.state_dict(), 'model.pth'), or safetensors."
 
@@ -50,11 +53,13 @@ class Layout:
         path: the keys that lead inwards.
         prefix: what every key of the network began with.
         keys: [key in the upload, dtype name] in order, with prefixes.
-        auxiliary: keys in the upload that belong to a normalisation in front of the network.
+        auxiliary: keys in the upload that belong to a normalisation in front of the network, or that the network
+            does without.
         ordered: the state dict is an OrderedDict.
         versions: module versions that torch keeps with a state dict (`_metadata`).
         metadata: safetensors metadata.
         dropped: what was left out, as dotted names.
+        renames: key in the upload -> the network's own key, where the difference is more than a prefix.
     """
 
     container: str
@@ -67,6 +72,7 @@ class Layout:
     versions: dict[str, dict[str, int]]
     metadata: dict[str, str]
     dropped: list[str]
+    renames: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -78,6 +84,10 @@ class Layout:
 
     def module_key(self, key: str) -> str:
         """The network's own name for a key of the upload."""
+        return key if key in self.auxiliary else self.renames.get(key, key.removeprefix(self.prefix))
+
+    def plain_key(self, key: str) -> str:
+        """`key` without prefixes, by the name that its library gives it in files."""
         return key if key in self.auxiliary else key.removeprefix(self.prefix)
 
     def dtype(self, name: str) -> torch.dtype:
@@ -122,7 +132,21 @@ def unwrap(raw: RawCheckpoint) -> Unwrapped:
         path.append(inward)
         content = content[inward]
     prefix, auxiliary = _prefix(content)
-    layout = Layout(
+    layout = _layout(raw, content, levels, path, prefix, auxiliary, dropped)
+    tensors = {layout.module_key(key): tensor.detach() for key, tensor in content.items() if key not in auxiliary}
+    return Unwrapped(tensors, {key: content[key].detach() for key in auxiliary}, layout)
+
+
+def _layout(
+    raw: RawCheckpoint,
+    content: Mapping[str, Tensor],
+    levels: list[list[list[Any]]],
+    path: list[str],
+    prefix: str,
+    auxiliary: list[str],
+    dropped: list[str],
+) -> Layout:
+    return Layout(
         container=raw.container.value,
         levels=levels,
         path=path,
@@ -134,8 +158,39 @@ def unwrap(raw: RawCheckpoint) -> Unwrapped:
         metadata=dict(raw.metadata),
         dropped=dropped,
     )
-    tensors = {layout.module_key(key): tensor.detach() for key, tensor in content.items() if key not in auxiliary}
-    return Unwrapped(tensors, {key: content[key].detach() for key in auxiliary}, layout)
+
+
+def unwrap_bare(raw: RawCheckpoint, name: str) -> Unwrapped:
+    """A file that is a state dict and nothing else, as libraries write it: keys are left alone.
+
+    Raises:
+        UnsupportedError: `unsupported_checkpoint_layout`.
+    """
+    if not _is_state_dict(raw.content):
+        raise UnsupportedError(
+            "unsupported_checkpoint_layout",
+            f"{name} is no plain dictionary of tensors, which the library expects there.",
+            "Save the model again with save_pretrained.",
+        )
+    layout = _layout(raw, raw.content, [], [], "", [], [])
+    return Unwrapped({key: tensor.detach() for key, tensor in raw.content.items()}, {}, layout)
+
+
+def rename(found: Unwrapped, names: Mapping[str, str], spare: frozenset[str]) -> Unwrapped:
+    """`found` by other keys.
+
+    Args:
+        found: of `unwrap` or `unwrap_bare`.
+        names: key as found -> the network's own key.
+        spare: keys as found that the network does without; they are carried along unchanged.
+    """
+    layout = found.layout
+    by_file = {key: layout.module_key(key) for key, _ in layout.keys}
+    renames = {key: names[own] for key, own in by_file.items() if own in names and names[own] != layout.plain_key(key)}
+    auxiliary = [*layout.auxiliary, *(key for key, own in by_file.items() if own in spare)]
+    beside = {key: found.tensors[own] for key, own in by_file.items() if own in spare}
+    tensors = {names.get(own, own): tensor for own, tensor in found.tensors.items() if own not in spare}
+    return Unwrapped(tensors, found.auxiliary | beside, replace(layout, renames=renames, auxiliary=auxiliary))
 
 
 def _is_state_dict(content: Any) -> bool:
@@ -162,6 +217,8 @@ def _step_inwards(content: Any, path: list[str]) -> str:
             "unsupported_checkpoint_layout", "The weights are nested too deep, or among too much else.", _SAVE_WEIGHTS
         )
     models = [key for key, value in content.items() if isinstance(key, str) and _looks_like_weights(key, value)]
+    if len(models) > 1:  # an averaged copy beside the weights is left out, and listed
+        models = [key for key in models if not _AVERAGED.search(key)] or models
     if len(models) > 1:
         raise UnsupportedError(
             "unsupported_several_models",

@@ -17,6 +17,7 @@ TORCH_FREE = [
     "storage",
     "registry",
     "jobs",
+    "models/safety",
 ]
 
 

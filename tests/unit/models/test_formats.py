@@ -102,7 +102,7 @@ FOREIGN: dict[str, tuple[bytes, str, str]] = {
     "npz": (_npz(), "unsupported_format", "npz"),
     "pickle": (pickle.dumps({"a": 1}), "unsupported_format", "pickle"),
     "zip of junk": (_zip({"a.txt": b"a" * 99, "b/c.bin": b"b" * 99}), "unsupported_zip", "torch.save"),
-    "zip of pickles": (_zip({"a/data.pkl": b".", "a/evil.pkl": b"."}), "unsupported_zip", "torch.save"),
+    "zip of pickles": (_zip({"a/data.pkl": b".", "a/evil.pkl": b"."}), "unsafe_archive_members", "another pickle"),
     "Keras": (_zip({"config.json": b"{}", "model.weights.h5": b"x"}), "unsupported_format", "Keras"),
     "TorchScript": (
         _zip({"m/code/x.py": b"", "m/data.pkl": b".", "m/constants.pkl": b"."}),
@@ -111,9 +111,8 @@ FOREIGN: dict[str, tuple[bytes, str, str]] = {
     ),
     "torch.package": (_zip({"m/.data/extern_modules": b"", "m/x.pkl": b"."}), "unsupported_torch_package", ""),
     "empty pickle in a zip": (_zip({"m/data.pkl": b"", "m/version": b"3"}), "invalid_checkpoint", ""),
-    "no storages": (_zip({"m/data.pkl": pickle.dumps({"a": 1}, 2)}), "invalid_checkpoint", ""),
-    "deflated": (_zip({"m/data.pkl": b"\x80\x02}q\0."}, zipfile.ZIP_DEFLATED), "unsafe_archive", "compressed"),
-    "zip cut off": (_zip({"m/data.pkl": b"\x80\x02}q\0." * 20})[:60], "invalid_checkpoint", ""),
+    "deflated": (_zip({"m/data.pkl": b"\x80\x02}q\0."}, zipfile.ZIP_DEFLATED), "unsupported_archive", "compressed"),
+    "zip cut off": (_zip({"m/data.pkl": b"\x80\x02}q\0." * 20})[:60], "invalid_archive", "truncated"),
     "header longer than the file": (b"\xff\0\0\0\0\0\0\0{}", "invalid_checkpoint", ""),
     "header that is no JSON": (b"\x08\0\0\0\0\0\0\0{{{{{{{{", "invalid_checkpoint", ""),
     "header with a foreign dtype": (
@@ -141,7 +140,7 @@ def test_foreign_files(case: str, tmp_path: Path) -> None:
 def test_nothing_may_follow_the_archive(tmp_path: Path) -> None:
     path = save(tiny_network().state_dict(), tmp_path / "upload", "torch-zip")
     path.write_bytes(path.read_bytes() + b"PK\x03\x04 and more")
-    with pytest.raises(UnsafeError, match="behind the end"):
+    with pytest.raises(UnsafeError, match="behind"):
         read_checkpoint(path, "m.pth")
 
 
@@ -173,7 +172,7 @@ def test_truncated_files(container: str, keep: float, tmp_path: Path) -> None:
     path.write_bytes(content[: int(len(content) * keep)])
     with pytest.raises(InvalidInputError) as caught:
         read_checkpoint(path, path.name)
-    assert caught.value.code == "invalid_checkpoint"
+    assert caught.value.code == ("invalid_archive" if container == "torch-zip" else "invalid_checkpoint")
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
@@ -200,16 +199,15 @@ class TestPickles:
 
     def test_a_whole_network_is_refused_by_name(self, container: str, tmp_path: Path) -> None:
         path = save(torch.nn.Sequential(torch.nn.Linear(2, 2)), tmp_path / "upload", container)
-        with pytest.raises(UnsafeError) as caught:
+        with pytest.raises(UnsupportedError) as caught:
             read_checkpoint(path, path.name)
-        assert caught.value.code == "unsafe_module_pickle"
+        assert caught.value.code == "unsupported_module_pickle"
         assert "torch.nn.modules.linear.Linear" in caught.value.detail
         assert "state_dict" in caught.value.hint
 
-    def test_numpy_scalars_are_named(self, container: str, tmp_path: Path) -> None:
+    def test_numpy_scalars_are_numbers(self, container: str, tmp_path: Path) -> None:
         path = save({"state_dict": {"a": torch.ones(2)}, "acc": np.float64(0.5)}, tmp_path / "upload", container)
-        with pytest.raises(UnsafeError, match=r"numpy.*scalar"):
-            read_checkpoint(path, path.name)
+        assert read_checkpoint(path, path.name).content["acc"] == 0.5
 
     def test_sparse_tensors(self, container: str, tmp_path: Path) -> None:
         path = save({"a": torch.eye(4).to_sparse()}, tmp_path / "upload", container)

@@ -169,7 +169,7 @@ def test_refusals(case: str, tmp_path: Path) -> None:
 
 def test_deep_nesting_is_refused(tmp_path: Path) -> None:
     content: Any = tiny_network().state_dict()
-    for _ in range(40):
+    for _ in range(10):
         content = {"model": content}
     upload = save(content, tmp_path / "upload", "torch-zip")
     with pytest.raises(UnsupportedError, match="nested too deep"):

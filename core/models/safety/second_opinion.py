@@ -1,0 +1,42 @@
+"""What picklescan says: it lists dangerous names, where the gate lists harmless ones."""
+
+import io
+import logging
+from importlib.metadata import version
+
+from core.models.safety.facts import SecondOpinion
+
+#: A pickle that was refused is looked at no further than this, for the names in it.
+_PEEK_BYTES = 1 << 20
+
+
+def ask(pickles: list[memoryview]) -> SecondOpinion:
+    """The scanner's opinion on pickles that the gate has already walked: their length is bounded."""
+    from picklescan.scanner import SafetyLevel, scan_pickle_bytes
+
+    logging.getLogger("picklescan").setLevel(logging.CRITICAL)  # what it has to say is in the result
+    found: dict[SafetyLevel, set[str]] = {level: set() for level in SafetyLevel}
+    error = False
+    for pickle in pickles:
+        result = scan_pickle_bytes(io.BytesIO(pickle), "pickle", multiple_pickles=False)
+        error = error or result.scan_err
+        for entry in result.globals:
+            found[entry.safety].add(f"{entry.module}.{entry.name}")
+    return SecondOpinion(
+        f"picklescan {version('picklescan')}",
+        dangerous=tuple(sorted(found[SafetyLevel.Dangerous])),
+        suspicious=tuple(sorted(found[SafetyLevel.Suspicious])),
+        error=error,
+    )
+
+
+def peek(pickle: memoryview) -> set[str]:
+    """The names that the beginning of a pickle gives to globals; for pickles that cannot be walked to their end."""
+    from picklescan.scanner import scan_pickle_bytes
+
+    logging.getLogger("picklescan").setLevel(logging.CRITICAL)
+    try:
+        result = scan_pickle_bytes(io.BytesIO(pickle[:_PEEK_BYTES]), "pickle")
+    except Exception:  # only asked to make an error message better
+        return set()
+    return {f"{entry.module}.{entry.name}" for entry in result.globals}
