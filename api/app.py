@@ -21,6 +21,7 @@ from core.registry.keys import ApiKeyService
 from core.registry.session import Database
 from core.settings import Settings
 from core.storage.local import LocalBlobStore
+from worker.materials import Materials
 
 DESCRIPTION = (
     "Scans image classifiers for trained backdoors, hands back purified weights, and answers whether a file may be "
@@ -93,6 +94,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         database=database,
         store=store,
         verifier=Verifier(store),
+        materials=Materials(jobs, store),
         jobs=jobs,
         keys=ApiKeyService(database),
         background=background,

@@ -12,6 +12,7 @@ from core.registry.keys import ApiKeyService
 from core.registry.session import Database
 from core.settings import Settings
 from core.storage.protocol import BlobStore
+from worker.materials import Materials
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Services:
     database: Database
     store: BlobStore
     verifier: Verifier
+    materials: Materials
     jobs: JobService
     keys: ApiKeyService
     background: Background

@@ -11,6 +11,8 @@ from api.filenames import clean_filename
 from core.config import Preprocess, ScanConfig
 from core.domain import ModelKind, Preset, PurifyMode
 from core.errors import InvalidInputError, UnsupportedError
+from core.hub.reference import DEFAULT_REVISION, REPO_PATTERN, REVISION_PATTERN, HubRef
+from core.manifest import MAX_FILES, MAX_PATH
 
 Sha256 = Annotated[
     str,
@@ -21,6 +23,7 @@ Architecture = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9
 
 MAX_SEED = 2**53 - 1  # what every JSON reader keeps exactly
 _FOREIGN_SOURCES = ("hub", "hf", "repo", "url", "uri", "path", "source")
+_MODEL_SOURCES = ("blob", "hub", "files")
 
 
 class _Request(BaseModel):
@@ -28,27 +31,58 @@ class _Request(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _only_blobs(cls, value: Any) -> Any:
+    def _only_known_sources(cls, value: Any) -> Any:
         """References to other places get an answer that says so, not a complaint about an unknown field."""
-        if isinstance(value, dict) and "blob" not in value and any(key in value for key in _FOREIGN_SOURCES):
+        if not isinstance(value, dict) or any(key in value for key in cls.model_fields):
+            return value
+        if any(key in value for key in _FOREIGN_SOURCES):
             raise UnsupportedError(
                 "unsupported_source",
-                "Only uploaded blobs can be scanned; references to a hub, an address or a path cannot.",
+                "This cannot be read from an address or a path.",
                 "Upload the file with PUT /v1/blobs/{sha256} and name its digest as `blob`.",
             )
         return value
 
 
-class ModelRef(_Request):
-    """The suspect: an uploaded blob and the name it shall be shown with."""
+class FileRef(_Request):
+    """One file of a model of several: its path within the model, and the uploaded blob."""
 
+    path: Annotated[str, Field(min_length=1, max_length=MAX_PATH, examples=["config.json"])]
     blob: Sha256
-    filename: Annotated[str, Field(min_length=1, max_length=1024, examples=["model.pth"])] = "model"
+
+
+class ModelRef(_Request):
+    """The suspect: exactly one of an uploaded blob, a repository of the Hub, and several uploaded blobs."""
+
+    blob: Sha256 | None = None
+    hub: Annotated[str, StringConstraints(pattern=f"^{REPO_PATTERN}$"), Field(examples=["org/name"])] | None = None
+    revision: Annotated[str, StringConstraints(pattern=f"^{REVISION_PATTERN}$")] | None = Field(
+        default=None, description=f"With `hub`: a branch, a tag or a commit; default: {DEFAULT_REVISION}."
+    )
+    files: Annotated[list[FileRef], Field(min_length=1, max_length=MAX_FILES)] | None = None
+    filename: Annotated[str, Field(min_length=1, max_length=1024, examples=["model.pth"])] | None = Field(
+        default=None, description="What it shall be called; for `hub` that is the repository's name."
+    )
 
     @field_validator("filename")
     @classmethod
-    def _display_name(cls, value: str) -> str:
-        return clean_filename(value)
+    def _display_name(cls, value: str | None) -> str | None:
+        return None if value is None else clean_filename(value)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if sum(getattr(self, name) is not None for name in _MODEL_SOURCES) != 1:
+            raise ValueError(f"exactly one of {', '.join(_MODEL_SOURCES)} must be given")
+        if self.hub is None and self.revision is not None:
+            raise ValueError("revision goes with hub")
+        if self.hub is not None and self.filename is not None:
+            raise ValueError("filename does not go with hub")
+        return self
+
+    @property
+    def hub_ref(self) -> HubRef | None:
+        """The reference to a Hub. Raises InvalidInputError (`invalid_hub_reference`)."""
+        return None if self.hub is None else HubRef(self.hub, self.revision or DEFAULT_REVISION)
 
 
 class ReferenceRef(_Request):

@@ -1,8 +1,46 @@
 """A scan is submitted: files known to the organisation, one row, and a doorbell for the workers."""
 
+from dataclasses import dataclass
+
 from api.deps import Services
 from api.schemas import ModelRef, ScanOptions
-from core.jobs.views import SubmitScan, Submitted
+from core.errors import UnsupportedError
+from core.jobs.views import ModelContents, SubmitScan, Submitted
+
+DEFAULT_NAME = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedModel:
+    """What a model reference stands for.
+
+    Attributes:
+        sha256: names the model: of the one file, or of the manifest, whose bytes are in the store.
+        filename: for display.
+        contents: None for one file.
+    """
+
+    sha256: str
+    filename: str
+    contents: ModelContents | None
+
+
+def resolve(services: Services, org_id: str, model: ModelRef) -> ResolvedModel:
+    """Find out what is meant. Blocking (database, store).
+
+    Raises:
+        NotFoundError: `blob_not_found`, a blob that this organisation does not have.
+        InvalidInputError: `invalid_manifest`.
+    """
+    if model.files is not None:
+        manifest = services.jobs.manifest_of(org_id, [(file.path, file.blob) for file in model.files])
+        services.materials.keep_manifest(manifest)
+        return ResolvedModel(manifest.sha256, model.filename or DEFAULT_NAME, ModelContents(manifest))
+    if model.hub_ref is not None:
+        raise UnsupportedError("unsupported_source", "This server has no access to a Hub.")
+    assert model.blob is not None
+    known = services.jobs.contents(org_id, model.blob)  # a manifest's digest names its model again
+    return ResolvedModel(model.blob, model.filename or DEFAULT_NAME, known)
 
 
 def submit(
@@ -12,17 +50,19 @@ def submit(
 
     Raises:
         NotFoundError: a blob that this organisation has not uploaded.
-        InvalidInputError, UnsupportedError: see ScanOptions.to_config.
+        InvalidInputError, UnsupportedError: see ScanOptions.to_config and resolve.
     """
     config = options.to_config(has_reference=reference_sha256 is not None)
+    resolved = resolve(services, org_id, model)
     submitted = services.jobs.submit(
         org_id,
         SubmitScan(
-            model_sha256=model.blob,
-            model_filename=model.filename,
+            model_sha256=resolved.sha256,
+            model_filename=resolved.filename,
             reference_sha256=reference_sha256,
             config=config,
             force=options.force,
+            contents=resolved.contents,
         ),
     )
     if not submitted.reused:

@@ -20,6 +20,7 @@ from core.storage.protocol import BlobStore
 from worker.attempt import PARSE_LIMIT_S, RESULT_DIR, available_threads, run_children
 from worker.children import KILL_GRACE_S, ChildCommands, Halt, real_children
 from worker.lease import LeaseKeeper
+from worker.materials import Materials
 from worker.progress import ProgressTracker
 from worker.protocol import ErrorInfo, JobSpec
 from worker.results import artifact_path, load_report
@@ -66,6 +67,7 @@ class Runner:
         announce: Callable[[str], object] | None = None,
     ) -> None:
         self._service, self._store, self._options = service, store, options
+        self._materials = Materials(service, store)
         self._commands = commands or real_children()
         self._announce = announce
         self._draining = threading.Event()
@@ -153,17 +155,14 @@ class Runner:
 
     def _spec(self, claim: ClaimedJob) -> JobSpec:
         """Checks that the stored bytes still are what their digests say. Raises NotFoundError, IntegrityError."""
-
-        def verified(sha256: str) -> Path:
-            self._store.open_verified(sha256).close()
-            return self._store.path(sha256)
-
+        placed = self._materials.place(claim.org_id, claim.model_sha256, claim.contents)
         return JobSpec(
             scan_id=claim.scan_id,
-            model_path=verified(claim.model_sha256),
+            model_path=placed.model_path,
+            model_files=placed.model_files,
             model_filename=claim.model_filename,
             model_sha256=claim.model_sha256,
-            reference_path=verified(claim.reference_sha256) if claim.reference_sha256 else None,
+            reference_path=self._materials.verified(claim.reference_sha256) if claim.reference_sha256 else None,
             reference_sha256=claim.reference_sha256,
             config=claim.config,
             threads=available_threads(self._options.threads),

@@ -60,7 +60,7 @@ def test_purification_without_reference_is_refused_at_once(client: TestClient) -
     ("body", "code"),
     [
         ({"model": {"blob": "M"}, "kind": "clip"}, "unsupported_kind"),
-        ({"model": {"hub": "org/name"}}, "unsupported_source"),
+        ({"model": {"hf": "org/name"}}, "unsupported_source"),
         ({"model": {"url": "https://example.org/x"}}, "unsupported_source"),
         ({"model": {"blob": "M"}, "reference_set": {"path": "/etc/passwd"}}, "unsupported_source"),
     ],
