@@ -13,7 +13,7 @@ from torch import Tensor
 
 from core.errors import InvalidInputError
 from core.models.safety import DEFAULT, Container, FileFacts, Limits, check_file
-from core.models.safety.inert import ITEM_BYTES, ArrayRef, StateDict, TensorRef
+from core.models.safety.inert import ITEM_BYTES, OTHER, ArrayRef, StateDict, TensorRef
 from core.models.safety.refusals import AGAIN
 
 
@@ -96,7 +96,11 @@ class _Tensors:
         weights = self._only_arrays or any(isinstance(item, TensorRef) for item in value.values())
         result: dict[Any, Any] = OrderedDict() if isinstance(value, StateDict) else {}
         for key, item in value.items():
-            result[key] = _from_array(item) if weights and isinstance(item, ArrayRef) else self.build(item)
+            result[key] = (
+                _from_array(item)
+                if weights and isinstance(item, ArrayRef) and item.dtype != OTHER
+                else self.build(item)
+            )
         if isinstance(value, StateDict) and value.metadata is not None:
             result._metadata = value.metadata  # type: ignore[attr-defined]
         return result

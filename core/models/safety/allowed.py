@@ -27,10 +27,11 @@ _PLAIN_OBJECTS: dict[str, tuple[type, ...]] = {
     "builtins.complex": (int, float),
     "builtins.slice": (int,),
     "builtins.range": (int,),
+    "builtins.xrange": (int,),
     "builtins.object": (),
-    f"{_RANDOM}__randomstate_ctor": (str,),
-    f"{_RANDOM}__generator_ctor": (str,),
-    f"{_RANDOM}__bit_generator_ctor": (str,),
+    f"{_RANDOM}__randomstate_ctor": (str, Known),
+    f"{_RANDOM}__generator_ctor": (str, Known),
+    f"{_RANDOM}__bit_generator_ctor": (str, Known),
     "numpy.random._mt19937.MT19937": (),
     "numpy.random._pcg64.PCG64": (),
 }
@@ -54,7 +55,7 @@ ENUMS = frozenset(
         ),
     }
 )  # fmt: skip
-#: Classes that old Lightning files use as keys; named, never called.
+#: Named, never called: types and constants, and classes that old Lightning files use as keys.
 _NAMED = (
     *(
         f"{top}.callbacks.{name}"
@@ -64,7 +65,13 @@ _NAMED = (
             "stochastic_weight_avg.StochasticWeightAveraging", "timer.Timer", "progress.tqdm_progress.TQDMProgressBar",
         )
     ),
-    "numpy.ndarray", "torch.Tensor", "torch.nn.parameter.Parameter", "torch.strided",
+    *(
+        f"numpy.{name}"
+        for name in (
+            "float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool_", "bool", "str_",
+        )
+    ),
+    "builtins.Ellipsis", "numpy.ndarray", "torch.Tensor", "torch.nn.parameter.Parameter", "torch.strided",
     "torch.channels_last", "torch.contiguous_format", "torch.preserve_format",
 )  # fmt: skip
 _UNREADABLE_KINDS = {
@@ -127,7 +134,6 @@ def _table() -> Mapping[str, Known]:
     builders |= {name: build_torch.unreadable(kind) for name, kind in _UNREADABLE_KINDS.items()}
     builders |= dict.fromkeys(_NAMED)
     builders |= {f"torch.{name}": None for name in (*STORAGE_DTYPES, *ITEM_BYTES)}
-    builders |= {f"torch.cuda.{name}": None for name in STORAGE_DTYPES}
     builders |= {f"torch.storage.{name}": None for name in ("UntypedStorage", "TypedStorage", "_UntypedStorage")}
     aliases = {"int": "long", "str": "unicode"}
     for name in [name for name in builders if name.startswith("builtins.")]:  # as Python 2 calls them

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from core.models.safety.inert import ITEM_BYTES, ArrayRef, Opaque, StateDict
-from core.models.safety.vocabulary import ArgumentsError, KindError, Known, is_int_tuple, key, require
+from core.models.safety.inert import ITEM_BYTES, OTHER, ArrayRef, Opaque, StateDict
+from core.models.safety.vocabulary import ArgumentsError, Known, is_int_tuple, key, require
 
 
 def ordered(args: tuple[Any, ...]) -> Any:
@@ -105,14 +105,10 @@ class ArrayType:
     code: str
     order: str = "|"
 
+    @property
     def torch_name(self) -> str:
-        """Raises KindError for objects, texts, records and foreign byte order."""
-        if self.code not in _NUMPY:
-            kind = "of Python objects" if self.code.startswith("O") else "of texts, dates or records"
-            raise KindError(f"a NumPy array {kind}")
-        if self.order == ">":
-            raise KindError("a big-endian NumPy array")
-        return _NUMPY[self.code]
+        """OTHER for objects, texts, dates, records and foreign byte order: nobody computes with those here."""
+        return OTHER if self.order == ">" else _NUMPY.get(self.code, OTHER)
 
     def set_state(self, state: Any) -> None:
         require(isinstance(state, tuple) and len(state) in (8, 9) and isinstance(state[1], str), "a dtype's state")
@@ -125,7 +121,7 @@ def fill(array: ArrayRef, state: Any) -> None:
     """Gives an array that `_reconstruct` made its state: (version, shape, dtype, Fortran order, bytes).
 
     Raises:
-        ArgumentsError, KindError: not such a state.
+        ArgumentsError: not such a state.
     """
     require(isinstance(state, tuple) and len(state) == 5 and isinstance(state[3], bool), "an array's state")
     full = _array(*state[1:])
@@ -134,7 +130,9 @@ def fill(array: ArrayRef, state: Any) -> None:
 
 def _array(shape: Any, kind: Any, fortran: bool, data: Any) -> ArrayRef:
     require(is_int_tuple(shape) and isinstance(kind, ArrayType), "an array's shape or type")
-    dtype = kind.torch_name()
+    dtype = kind.torch_name
+    if dtype == OTHER:
+        return ArrayRef(OTHER, shape, fortran, b"")
     require(isinstance(data, bytes), "an array's data")
     expected = ITEM_BYTES[dtype]
     for length in shape:
@@ -151,12 +149,9 @@ def dtype(args: tuple[Any, ...]) -> Any:
 def scalar(args: tuple[Any, ...]) -> Any:
     """A NumPy number becomes a Python number."""
     require(len(args) == 2 and isinstance(args[0], ArrayType), "arguments")
-    data = args[1]
-    if args[0].code[:1] in ("U", "S", "M", "m") and isinstance(data, bytes):
-        return Opaque("numpy.generic", [args[0].code])
-    array = _array((), args[0], False, data)
+    array = _array((), args[0], False, args[1])
     if array.dtype not in _FORMS:
-        return Opaque("numpy.generic", [array.dtype])
+        return Opaque("numpy.generic", [args[0].code])
     return struct.unpack(_FORMS[array.dtype], array.data)[0]
 
 

@@ -66,12 +66,16 @@ class TensorRef:
         return self.elements * ITEM_BYTES[self.dtype]
 
 
+#: The dtype of arrays of texts, dates, records or objects, whose elements are not kept.
+OTHER = "other"
+
+
 @dataclass(slots=True, eq=False)
 class ArrayRef:
-    """A NumPy array of plain numbers, whose bytes stand in the pickle.
+    """A NumPy array, whose bytes stand in the pickle.
 
     Attributes:
-        dtype: element type as torch names it; empty as long as the pickle has not said.
+        dtype: element type as torch names it, or OTHER; empty as long as the pickle has not said.
         shape: one entry per dimension.
         fortran: the first index runs fastest.
         data: the elements, little-endian.

@@ -7,7 +7,7 @@ from typing import Any
 from core.models.safety.census import NestingError, find_tensors
 from core.models.safety.content import Container
 from core.models.safety.facts import FileFacts, Member, TensorFact
-from core.models.safety.inert import ITEM_BYTES, ArrayRef, StorageRef, TensorRef
+from core.models.safety.inert import ITEM_BYTES, OTHER, ArrayRef, StorageRef, TensorRef
 from core.models.safety.limits import Limits
 from core.models.safety.machine import Tape
 from core.models.safety.pickle_rules import read_pickles
@@ -224,7 +224,8 @@ def _check_tensors(
         if isinstance(value, ArrayRef):
             if not value.dtype:
                 raise subject.invalid("invalid_checkpoint", "An array has no data.", member=name)
-            facts[name] = TensorFact(value.dtype, value.shape, None, len(value.data))
+            if value.dtype != OTHER:
+                facts[name] = TensorFact(value.dtype, value.shape, None, len(value.data))
             continue
         _check_elements(value, name, subject)
         facts[name] = TensorFact(value.dtype, value.shape, blocks[value.storage.key].offset, value.size_bytes)
