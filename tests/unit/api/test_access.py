@@ -15,11 +15,19 @@ from core.domain import Verdict
 from core.errors import ForbiddenError
 from core.settings import Settings
 from tests.support.http import Harness, is_problem, settings_in, sha256, submit, upload
+from tests.support.tus import BYTES, VERSION, create
 
 #: What each operation needs. A route that is missing here fails test_every_route_is_listed.
 SCOPES: dict[tuple[str, str], Scope | None] = {
     ("PUT", "/v1/blobs/{sha256}"): Scope.UPLOAD,
     ("HEAD", "/v1/blobs/{sha256}"): Scope.UPLOAD,
+    ("OPTIONS", "/v1/uploads"): Scope.UPLOAD,
+    ("GET", "/v1/uploads"): Scope.UPLOAD,
+    ("POST", "/v1/uploads"): Scope.UPLOAD,
+    ("HEAD", "/v1/uploads/{upload_id}"): Scope.UPLOAD,
+    ("GET", "/v1/uploads/{upload_id}"): Scope.UPLOAD,
+    ("PATCH", "/v1/uploads/{upload_id}"): Scope.UPLOAD,
+    ("DELETE", "/v1/uploads/{upload_id}"): Scope.UPLOAD,
     ("POST", "/v1/scans"): Scope.SCAN,
     ("GET", "/v1/scans"): Scope.READ,
     ("GET", "/v1/scans/{scan_id}"): Scope.READ,
@@ -52,7 +60,14 @@ def address(path: str, values: dict[str, str]) -> str:
     return f"{filled}?sha256={values['sha256']}" if path == "/v1/gate" else filled
 
 
-UNKNOWN = {"sha256": "0" * 64, "scan_id": "scan_" + "0" * 26, "model_id": "model_" + "0" * 26}
+UNKNOWN = {
+    "sha256": "0" * 64,
+    "scan_id": "scan_" + "0" * 26,
+    "model_id": "model_" + "0" * 26,
+    "upload_id": "upload_" + "0" * 26,
+}
+#: What a request needs besides a key to be looked at at all.
+PROTOCOL = {"/v1/uploads": {**VERSION, **BYTES, "Upload-Offset": "0"}}
 
 
 @pytest.mark.parametrize("route", PROTECTED, ids=str)
@@ -82,7 +97,8 @@ def with_headers(client: TestClient, route: tuple[str, str], values: dict[str, s
     """A request with exactly these headers instead of the client's own key."""
     own = client.headers.pop("Authorization", None)
     try:
-        return client.request(route[0], address(route[1], values), headers=headers)
+        protocol = next((found for start, found in PROTOCOL.items() if route[1].startswith(start)), {})
+        return client.request(route[0], address(route[1], values), headers={**protocol, **headers})
     finally:
         if own is not None:
             client.headers["Authorization"] = own
@@ -123,7 +139,12 @@ def theirs(client: TestClient, harness: Harness) -> dict[str, str]:
     scan = submit(client, b"theirs")
     harness.finish(scan["id"], Verdict.BACKDOORED, purified=b"theirs-pure")
     shown = client.get(f"/v1/scans/{scan['id']}").json()
-    return {"sha256": sha256(b"theirs-pure"), "scan_id": scan["id"], "model_id": shown["model"]["id"]}
+    return {
+        "sha256": sha256(b"theirs-pure"),
+        "scan_id": scan["id"],
+        "model_id": shown["model"]["id"],
+        "upload_id": create(client, 10).rsplit("/", 1)[1],
+    }
 
 
 @pytest.fixture(scope="module")
@@ -141,9 +162,9 @@ def test_another_organisation_sees_what_does_not_exist(
     assert foreign.status_code in (404, 422) or route[1] == "/v1/gate"
     # The owner is answered differently, or the comparison above would prove nothing.
     if route[0] != "PUT":
-        mine = client.request(
-            "GET" if route[0] == "DELETE" else route[0], address(route[1], theirs), follow_redirects=False
-        )
+        method = "GET" if route[0] == "DELETE" else route[0]
+        mine = with_headers(client, (method, route[1]), theirs, {"Authorization": client.headers["Authorization"]})
+        assert mine.status_code not in (401, 403)
         assert without_ids(mine) != without_ids(unknown)
 
 

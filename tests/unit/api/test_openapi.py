@@ -36,21 +36,28 @@ def operations(document: dict) -> list[dict]:  # type: ignore[type-arg]
 def test_operation_ids_are_unique_and_stable(document: dict) -> None:  # type: ignore[type-arg]
     names = sorted(operation["operationId"] for operation in operations(document))
     assert names == [
+        "append_upload",
         "ask_gate",
         "cancel_scan",
+        "create_upload",
         "delete_model",
         "delete_scan",
+        "delete_upload",
         "get_artifact",
         "get_model",
         "get_report",
         "get_scan",
+        "get_upload",
         "head_artifact",
         "head_blob",
+        "head_upload",
         "healthz",
         "list_scans",
+        "list_uploads",
         "put_blob",
         "readyz",
         "submit_scan",
+        "uploads_options",
     ]
 
 
