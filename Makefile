@@ -11,7 +11,7 @@ SERVICES := redis-server postgresql
 # Set to PyTorch's own index to get its small CPU build instead of PyPI's.
 PIP_TORCH_INDEX ?=
 
-.PHONY: help setup demo test check format serve bench zoo examples services openapi clean
+.PHONY: help setup demo test check format serve bench fuzz zoo examples services openapi clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ serve: setup ## Start the service on http://127.0.0.1:8000 with the embedded wor
 bench: setup ## Benchmarks (slow, never part of the tests): see docs/benchmarks.md
 	$(BIN)/python benchmarks/upload.py
 	$(BIN)/python benchmarks/startup.py
+
+FUZZ_SECONDS ?= 600
+fuzz: setup ## Ten minutes of changed files for each gate (FUZZ_SECONDS=600)
+	$(TEST_ENV) ASSAY_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/hostile/test_fuzz.py --timeout 0 -k gate
 
 SEEDS ?= 3
 SHARD ?= 1/1

@@ -18,6 +18,8 @@ _END, _END64, _LOCATOR64, _CENTRAL, _LOCAL, _DESCRIPTOR = (
 _END_BYTES, _END64_BYTES, _LOCATOR64_BYTES, _CENTRAL_BYTES, _LOCAL_BYTES = 22, 56, 20, 46, 30
 _MAX16, _MAX32 = 0xFFFF, 0xFFFFFFFF
 _UTF8, _HAS_DESCRIPTOR, _ENCRYPTED = 0x0800, 0x0008, 0x2041
+_MAX_VERSION = 63  # of the format, in tenths; the newest there is
+_FOLDER_ATTRIBUTE = 0x10  # of MS-DOS; torch's reader takes a member that has it for empty
 STORED, DEFLATED = 0, 8
 _ZIP64_EXTRA, _UNICODE_PATH_EXTRA = 0x0001, 0x7075
 
@@ -154,24 +156,8 @@ def _directory(data: memoryview, offset: int, size: int, count: int, subject: Su
                 "unsafe_archive_mismatch", "The directory lists more members than its end says.", REPACK
             )
         fields = struct.unpack("<HHHHHHLLLHHHHHLL", data[position + 4 : position + _CENTRAL_BYTES])
-        (
-            _,
-            _,
-            flags,
-            method,
-            _,
-            _,
-            crc,
-            packed,
-            unpacked,
-            name_length,
-            extra_length,
-            comment,
-            disk,
-            _,
-            attributes,
-            header,
-        ) = fields
+        needed, flags, method, crc, packed, unpacked = (fields[index] for index in (1, 2, 3, 6, 7, 8))
+        name_length, extra_length, comment, disk, _, attributes, header = fields[9:]
         name = bytes(data[position + _CENTRAL_BYTES : position + _CENTRAL_BYTES + name_length])
         start = position + _CENTRAL_BYTES + name_length
         extra = bytes(data[start : start + extra_length])
@@ -186,14 +172,20 @@ def _directory(data: memoryview, offset: int, size: int, count: int, subject: Su
         )
         if disk:
             raise subject.unsupported("unsupported_archive", "The zip archive has several volumes.", REPACK, member)
-        _check_features(flags, method, subject, member)
+        _check_features(needed, flags, method, subject, member)
+        if attributes & _FOLDER_ATTRIBUTE and not name.endswith(b"/"):
+            raise subject.unsafe("unsafe_archive_mismatch", "The member is a file and a folder.", REPACK, member)
         entries.append(_Entry(name, flags, method, crc, packed, unpacked, header, attributes >> 16))
     if len(entries) != count:
         raise subject.unsafe("unsafe_archive_mismatch", "The directory lists fewer members than its end says.", REPACK)
     return entries
 
 
-def _check_features(flags: int, method: int, subject: Subject, member: str) -> None:
+def _check_features(needed: int, flags: int, method: int, subject: Subject, member: str) -> None:
+    if needed > _MAX_VERSION:
+        raise subject.unsupported(
+            "unsupported_archive", f"The member needs version {needed / 10} of the zip format.", REPACK, member
+        )
     if flags & _ENCRYPTED:
         raise subject.unsupported("unsupported_archive", "The member is encrypted.", REPACK, member)
     if flags & ~(_UTF8 | _HAS_DESCRIPTOR):
@@ -238,7 +230,7 @@ def _member(data: memoryview, entry: _Entry, end: int, subject: Subject) -> ZipM
     at, member = entry.header, _shown(entry.raw_name)
     if bytes(data[at : at + 4]) != _LOCAL:
         raise subject.invalid("invalid_archive", "The member's header is not where the directory says.", member=member)
-    _, flags, method, _, _, crc, packed, size, name_length, extra_length = struct.unpack(
+    needed, flags, method, _, _, crc, packed, size, name_length, extra_length = struct.unpack(
         "<HHHHHLLLHH", data[at + 4 : at + _LOCAL_BYTES]
     )
     name_at = at + _LOCAL_BYTES
@@ -253,6 +245,7 @@ def _member(data: memoryview, entry: _Entry, end: int, subject: Subject) -> ZipM
         raise subject.unsafe(
             "unsafe_archive_mismatch", "Flags or method of the member and its directory entry differ.", REPACK, member
         )
+    _check_features(needed, flags, method, subject, member)
     later = bool(flags & _HAS_DESCRIPTOR)
     for what, own, listed in (
         ("CRC", crc, entry.crc32),
