@@ -140,8 +140,8 @@ class _Scan:
         model = loaded.model.to(self.device)
         given = load_reference(self.intake_dir, model)
         if given is None:
-            return _Suspect(loaded, synthesise(model, seed=self.config.seed), True, None)
-        reference = given.to(self.device)
+            return _Suspect(loaded, loaded.named(synthesise(model, seed=self.config.seed)), True, None)
+        reference = loaded.named(given.to(self.device))
         utility = Utility(
             measure="accuracy" if reference.labelled else "agreement_with_suspect",
             images=len(reference),

@@ -74,8 +74,8 @@ class Classifier:
         return log_softmax(logits.float(), 1), features
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """All parameters of the network."""
-        return list(self._module.parameters())
+        """The parameters of the network that its answers depend on: what no gradient reaches is frozen."""
+        return [parameter for parameter in self._module.parameters() if parameter.requires_grad]
 
     def clone(self) -> Self:
         """An independent copy with its own weights."""

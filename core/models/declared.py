@@ -24,16 +24,27 @@ class Declared:
     source: str = ""
 
 
+def requested_preprocess(config: ScanConfig, match: Match) -> Declared | None:
+    """From the request; None if it leaves the question open.
+
+    Raises:
+        InvalidInputError: `invalid_preprocess`: the request contradicts the network.
+    """
+    if config.preprocess is None:
+        return None
+    wanted = config.preprocess
+    _check(wanted.mean, wanted.std, wanted.size, match)
+    return Declared(wanted.mean, wanted.std, wanted.size, "request")
+
+
 def declared_preprocess(config: ScanConfig, found: Unwrapped, match: Match) -> Declared:
     """From the request, else a normalisation layer in the checkpoint, else its metadata or values beside the weights.
 
     Raises:
         InvalidInputError: `invalid_preprocess`: the request contradicts the network.
     """
-    if config.preprocess is not None:
-        wanted = config.preprocess
-        _check(wanted.mean, wanted.std, wanted.size, match)
-        return Declared(wanted.mean, wanted.std, wanted.size, "request")
+    if (wanted := requested_preprocess(config, match)) is not None:
+        return wanted
     if found.auxiliary:
         mean, std = (_numbers(tensor.flatten().tolist(), match) for tensor in found.auxiliary.values())
         if mean and std and min(std) > 0:

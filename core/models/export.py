@@ -1,6 +1,6 @@
 """Writes weights back: in the upload's own container and key layout, and as safetensors."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -46,15 +46,19 @@ def export_original(layout: Layout, state: Mapping[str, Tensor], path: Path) -> 
 
 
 def export_safetensors(
-    layout: Layout, state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
+    layouts: Sequence[Layout], state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
 ) -> None:
     """Writes `state` to `path` as safetensors: dictionaries and prefixes of the upload removed.
 
     Args:
-        layout: of the upload: key order and dtypes.
+        layouts: of the upload's files: key order and dtypes.
         state: by the network's own keys.
         path: a file to create.
         metadata: text to keep in the header, over what the upload's own header says.
     """
-    tensors = {layout.module_key(key): tensor for key, tensor in as_stored(layout, state).items()}
-    save_file(tensors, str(path), metadata={"format": "pt", **layout.metadata, **(metadata or {})})
+    tensors: dict[str, Tensor] = {}
+    said: dict[str, str] = {"format": "pt"}
+    for layout in layouts:
+        tensors |= {layout.plain_key(key): tensor for key, tensor in as_stored(layout, state).items()}
+        said |= layout.metadata
+    save_file(tensors, str(path), metadata=said | dict(metadata or {}))

@@ -5,6 +5,7 @@ that was not looked at: the computing process reads nothing else.
 """
 
 import json
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,13 @@ from core.data.reading import read_reference
 from core.data.reference import save_reference
 from core.domain import ModelKind
 from core.errors import AssayError, InvalidInputError, UnsupportedError
-from core.models.architectures import Inspection, Match, infer
-from core.models.declared import Declared, declared_preprocess
-from core.models.formats import read_checkpoint
-from core.models.layout import Layout, unwrap
+from core.models.architectures import Match
+from core.models.declared import Declared
+from core.models.repository.opening import Opened, open_model, sort_files
+from core.models.safety import FileFacts
 from core.models.source import Source
-from core.models.tensor_checks import check_tensors
 
-WEIGHTS_FILE, LAYOUT_FILE, INSPECTION_FILE = "weights.safetensors", "layout.json", "inspection.json"
+WEIGHTS_FILE, INSPECTION_FILE = "weights.safetensors", "inspection.json"
 
 #: Reference images up to this size are taken as they are; larger ones are brought to the network's usual size.
 _SMALL_IMAGE = 64
@@ -39,10 +39,10 @@ def intake(
     out_dir: Path,
     ctx: RunContext,
 ) -> None:
-    """Validates a checkpoint and a reference set and writes them to `out_dir`.
+    """Validates a model and a reference set and writes them to `out_dir`.
 
-    Writes weights.safetensors (the network's own keys), layout.json, inspection.json and, with a reference set,
-    reference.safetensors and reference.json.
+    Writes weights.safetensors (the network's own keys), layout.json and kept/ (see core.models.package),
+    inspection.json and, with a reference set, reference.safetensors and reference.json.
 
     Args:
         source: the files of the model.
@@ -73,38 +73,29 @@ def _intake(source: Source, reference_path: Path | None, config: ScanConfig, out
     if config.kind is not ModelKind.CLASSIFIER:
         raise UnsupportedError("unsupported_kind", f"Models of kind {config.kind.value} cannot be scanned yet.")
     out_dir.mkdir(parents=True, exist_ok=True)
-    if len(source.files) != 1:
-        raise UnsupportedError("unsupported_repository", f"A model of {len(source.files)} files cannot be scanned yet.")
-    raw = read_checkpoint(source.files[0].location, source.files[0].path)
-    ctx.checkpoint()
-    found = unwrap(raw)
-    check_tensors(found.tensors | found.auxiliary, raw.file_bytes)
-    ctx.progress(0.3)
-    inspection = infer({key: tuple(tensor.shape) for key, tensor in found.tensors.items()}, config.architecture)
-    declared = declared_preprocess(config, found, inspection.match)
-    ctx.progress(0.5)
-    _write_weights(found.tensors | found.auxiliary, out_dir)
-    size, size_source = _choose_size(config, declared, inspection.match, None)
+    with tempfile.TemporaryDirectory(prefix="unpacked-") as scratch:
+        opened = open_model(sort_files(source, Path(scratch)), config, lambda fraction: ctx.progress(0.5 * fraction))
+        _write_weights(opened.tensors | opened.auxiliary, out_dir)
+        opened.package.save(out_dir, {file.path: file.location for file in opened.repository.kept})
+    match = opened.inspection.match
+    size, size_source = choose_size(config, opened.declared, match, None)
     if reference_path is not None:
 
-        def choose_size(native: Size | None) -> Size:
+        def choose(native: Size | None) -> Size:
             nonlocal size, size_source
-            size, size_source = _choose_size(config, declared, inspection.match, native)
+            size, size_source = choose_size(config, opened.declared, match, native)
             return size
 
         decoded = read_reference(
             reference_path,
-            num_classes=inspection.match.num_classes,
-            channels=inspection.match.in_channels,
-            choose_size=choose_size,
+            num_classes=match.num_classes,
+            channels=match.in_channels,
+            choose_size=choose,
             on_progress=lambda fraction: ctx.progress(0.5 + 0.5 * fraction),
         )
         save_reference(decoded, out_dir)
-    report = _describe(found.layout, inspection, declared, raw.file_bytes)
-    report |= {"input_size": list(size), "input_size_source": size_source}
-    report["parameters"] = sum(t.numel() for t in found.tensors.values() if t.is_floating_point())
-    _write_json(out_dir / LAYOUT_FILE, found.layout.to_json())
-    _write_json(out_dir / INSPECTION_FILE, report)
+    report = describe_model(opened) | {"input_size": list(size), "input_size_source": size_source}
+    (out_dir / INSPECTION_FILE).write_text(json.dumps(report, indent=2))
     ctx.progress(1.0)
 
 
@@ -113,11 +104,7 @@ def _write_weights(tensors: dict[str, Tensor], out_dir: Path) -> None:
     save_file({key: tensor.contiguous().clone() for key, tensor in tensors.items()}, str(out_dir / WEIGHTS_FILE))
 
 
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2))
-
-
-def _choose_size(config: ScanConfig, declared: Declared, match: Match, native: Size | None) -> tuple[Size, str]:
+def choose_size(config: ScanConfig, declared: Declared, match: Match, native: Size | None) -> tuple[Size, str]:
     """(H, W) of the network's input, and who says so."""
     if config.preprocess is not None:
         return config.preprocess.size, "request"
@@ -130,21 +117,57 @@ def _choose_size(config: ScanConfig, declared: Declared, match: Match, native: S
     return match.default_size, "architecture"
 
 
-def _describe(layout: Layout, inspection: Inspection, declared: Declared, file_bytes: int) -> dict[str, Any]:
-    match = inspection.match
+def describe_model(opened: Opened) -> dict[str, Any]:
+    """Everything that is known about a model before it is run, as JSON."""
+    match, repository = opened.inspection.match, opened.repository
+    first = opened.package.first
+    not_scanned = [{"path": item.path, "reason": item.reason} for item in repository.ignored]
+    not_scanned += [
+        {"path": f"{part.path}, {name}", "reason": "not needed to load the weights: left out"}
+        for part in opened.package.parts
+        for name in part.layout.dropped
+    ]
     return {
-        "container": layout.container,
-        "file_bytes": file_bytes,
+        "layout": repository.kind.value,
+        "container": first.container,
+        "file_bytes": opened.file_bytes,
+        "files": [_describe_file(path, facts) for path, facts in opened.facts.items()],
+        "not_scanned": not_scanned,
         "architecture": match.name,
-        "architecture_source": inspection.source,
-        "alternatives": [other.name for other in inspection.alternatives],
-        "tried": list(inspection.tried),
+        "architecture_source": opened.inspection.source,
+        "alternatives": [other.name for other in opened.inspection.alternatives],
+        "tried": list(opened.inspection.tried),
+        "blueprint": None if opened.blueprint is None else opened.blueprint.to_json(),
+        "ignored_fields": list(opened.ignored_fields),
         "num_classes": match.num_classes,
+        "labels": list(opened.labels),
         "in_channels": match.in_channels,
         "stem": match.stem,
-        "declared": asdict(declared),
-        "dropped": layout.dropped,
-        "kept": sorted(layout.extras()),
-        "wrapper": ".".join(layout.path),
-        "prefix": layout.prefix,
+        "declared": asdict(opened.declared),
+        "crop": opened.preprocessing.crop,
+        "filter": opened.preprocessing.filter,
+        "dropped": opened.package.dropped,
+        "kept": sorted(first.extras()),
+        "wrapper": ".".join(first.path),
+        "prefix": first.prefix,
+        "parameters": sum(t.numel() for t in opened.tensors.values() if t.is_floating_point()),
+    }
+
+
+def _describe_file(path: str, facts: FileFacts) -> dict[str, Any]:
+    opinion = facts.second_opinion
+    return {
+        "path": path,
+        "size_bytes": facts.size_bytes,
+        "container": facts.container.value,
+        "tensors": len(facts.tensors),
+        "globals": list(facts.globals),
+        "second_opinion": None
+        if opinion is None
+        else {
+            "scanner": opinion.scanner,
+            "dangerous": list(opinion.dangerous),
+            "suspicious": list(opinion.suspicious),
+            "error": opinion.error,
+        },
     }

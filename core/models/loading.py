@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ from core.config import Preprocess, ScanConfig
 from core.data.reference import ReferenceSet, load_reference, load_report
 from core.errors import UnsupportedError
 from core.models.architectures import build
+from core.models.architectures.blueprint import Blueprint
 from core.models.classifier import Classifier
-from core.models.export import as_stored
-from core.models.intake import INSPECTION_FILE, LAYOUT_FILE, WEIGHTS_FILE
-from core.models.layout import Layout
+from core.models.intake import INSPECTION_FILE, WEIGHTS_FILE
+from core.models.package import Package
 from core.models.preprocessing import accuracy, choose
 from core.models.protocol import SuspectModel
 from core.report.schema import ModelInfo, PreprocessInfo, ReferenceInfo
@@ -29,16 +29,16 @@ class LoadedSuspect:
 
     Attributes:
         model: on the CPU, in evaluation mode.
-        layout: how its weights lay in the upload: what the exports need.
+        package: the files it came in: what the exports need.
         inspection: inspection.json, with the architecture that was chosen.
         preprocess_source: who says mean and std.
         reference_report: reference.json; None without a reference set.
         reference_accuracy: on the labelled reference set; None without labels.
-        auxiliary: tensors of a normalisation in front of the network: exports put them back unchanged.
+        auxiliary: tensors beside the network's, such as a normalisation's: exports put them back unchanged.
     """
 
     model: Classifier
-    layout: Layout
+    package: Package
     inspection: Mapping[str, Any]
     preprocess_source: str
     reference_report: Mapping[str, Any] | None
@@ -46,16 +46,20 @@ class LoadedSuspect:
     auxiliary: Mapping[str, Tensor]
 
     def export_state(self, model: SuspectModel) -> dict[str, Tensor]:
-        """What `export_original` and `export_safetensors` take, for a model unlearned from this one."""
+        """What the package's exports take, for a model unlearned from this one."""
         return model.state_dict_for_export() | dict(self.auxiliary)
 
     def as_published(self, model: SuspectModel) -> SuspectModel:
         """`model` with its weights rounded as the exports round them: what a reader of the files will run."""
-        stored = as_stored(self.layout, self.export_state(model))
+        tensors = self.package.as_stored(self.export_state(model))
         published = model.clone()
-        tensors = {self.layout.module_key(key): tensor for key, tensor in stored.items()}
         load_strictly(published.module, {k: v for k, v in tensors.items() if k not in self.auxiliary})
         return published
+
+    def named(self, reference: ReferenceSet) -> ReferenceSet:
+        """`reference` with the model's own class names, if it has any."""
+        labels = self.inspection["labels"]
+        return replace(reference, class_names=tuple(labels)) if labels else reference
 
     def describe(self, sha256: str, filename: str) -> ModelInfo:
         """For the report."""
@@ -70,13 +74,19 @@ class LoadedSuspect:
             architecture_source=self.inspection["architecture_source"],
             num_classes=self.model.num_targets,
             input_shape=self.model.input_shape,
-            parameters=sum(parameter.numel() for parameter in self.model.trainable_parameters()),
+            parameters=sum(parameter.numel() for parameter in self.model.module.parameters()),
             preprocess=PreprocessInfo(
                 mean=list(preprocess.mean),
                 std=list(preprocess.std),
                 size=preprocess.size,
                 source=self.preprocess_source,
+                crop=self.inspection["crop"],
+                filter=self.inspection["filter"],
             ),
+            layout=self.inspection["layout"],
+            labels=self.inspection["labels"],
+            files=self.inspection["files"],
+            not_scanned=self.inspection["not_scanned"],
         )
 
     def describe_reference(self, sha256: str | None) -> ReferenceInfo | None:
@@ -101,9 +111,9 @@ def load_suspect(intake_dir: Path, config: ScanConfig) -> LoadedSuspect:
         UnsupportedError: `unsupported_input_size`: the network does not take images of the chosen size.
     """
     inspection = json.loads((intake_dir / INSPECTION_FILE).read_text())
-    layout = Layout.from_json(json.loads((intake_dir / LAYOUT_FILE).read_text()))
+    package = Package.load(intake_dir)
     tensors = load_file(str(intake_dir / WEIGHTS_FILE))
-    auxiliary = {key: tensors.pop(key) for key in layout.auxiliary}
+    auxiliary = {key: tensors.pop(key) for key in package.auxiliary}
     reference = load_reference(intake_dir)
     height, width = inspection["input_size"]
     shape = (inspection["in_channels"], int(height), int(width))
@@ -113,7 +123,7 @@ def load_suspect(intake_dir: Path, config: ScanConfig) -> LoadedSuspect:
     if reference is not None and reference.labelled:  # only labels can tell the alternatives apart
         names += inspection["alternatives"]
     for name in names:
-        model, source = _load(name, inspection, tensors, layout.versions, shape, reference)
+        model, source = _load(name, inspection, tensors, package.first.versions, shape, reference)
         score = 0.0
         if reference is not None and reference.labelled:
             score = accuracy(model.target_log_posterior, reference)
@@ -123,7 +133,7 @@ def load_suspect(intake_dir: Path, config: ScanConfig) -> LoadedSuspect:
     score, inspection["architecture"], model, source = best
     labelled = reference is not None and reference.labelled
     return LoadedSuspect(
-        model, layout, inspection, source, load_report(intake_dir), score if labelled else None, auxiliary
+        model, package, inspection, source, load_report(intake_dir), score if labelled else None, auxiliary
     )
 
 
@@ -139,9 +149,13 @@ def _load(
     shape: tuple[int, int, int],
     reference: ReferenceSet | None,
 ) -> tuple[Classifier, str]:
-    module = build(name, inspection["num_classes"], inspection["in_channels"]).eval()
+    if inspection["blueprint"] is not None:
+        module = Blueprint.from_json(inspection["blueprint"]).build().eval()
+        versions = {}  # shards have none of their own, and libraries of repositories keep none
+    else:
+        module = build(name, inspection["num_classes"], inspection["in_channels"]).eval()
     load_strictly(module, tensors, versions)
-    _probe(module, shape, inspection["num_classes"], name)
+    freeze_unused(module, _probe(module, shape, inspection["num_classes"], name))
     declared = inspection["declared"]
     if declared["mean"]:
         mean, std, source = tuple(declared["mean"]), tuple(declared["std"]), declared["source"]
@@ -166,10 +180,10 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], versions: Ma
     module.load_state_dict(state, strict=True)
 
 
-def _probe(module: nn.Module, shape: tuple[int, int, int], num_classes: int, name: str) -> None:
+def _probe(module: nn.Module, shape: tuple[int, int, int], num_classes: int, name: str) -> Tensor:
+    """Logits for one black image, with their graph."""
     try:
-        with torch.no_grad():
-            logits = module(torch.zeros(1, *shape))
+        logits: Tensor = module(torch.zeros(1, *shape))
     except (RuntimeError, AssertionError, ValueError) as error:
         raise UnsupportedError(
             "unsupported_input_size",
@@ -178,3 +192,18 @@ def _probe(module: nn.Module, shape: tuple[int, int, int], num_classes: int, nam
         ) from error
     if tuple(logits.shape) != (1, num_classes):
         raise UnsupportedError("unsupported_architecture", f"{name} does not answer with {num_classes} logits.")
+    return logits
+
+
+def freeze_unused(module: nn.Module, logits: Tensor) -> None:
+    """Freezes parameters that `logits` do not depend on, such as mask tokens: they cannot be trained by them.
+
+    Args:
+        module: the network.
+        logits: what it answered, with their graph.
+    """
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    gradients = torch.autograd.grad(logits.sum(), parameters, allow_unused=True)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is None:
+            parameter.requires_grad_(False)

@@ -26,7 +26,40 @@ class PreprocessInfo(_Model):
     mean: list[float]
     std: list[float]
     size: tuple[int, int] = Field(description="Height, width.")
-    source: str = Field(description="request, checkpoint metadata, architecture, or reference accuracy.")
+    source: str = Field(
+        description="request, checkpoint metadata, a configuration file, architecture, or reference accuracy."
+    )
+    crop: float | None = Field(
+        default=None, description="Share of the resized image that the model's own centre crop keeps, if it says so."
+    )
+    filter: str = Field(default="", description="The model's own resampling filter, if it says so.")
+
+
+class SecondOpinion(_Model):
+    """What a scanner by other people says about the pickles of a file."""
+
+    scanner: str
+    dangerous: list[str]
+    suspicious: list[str]
+    error: bool = Field(description="It could not read the file.")
+
+
+class FileInfo(_Model):
+    """A file that passed the gate."""
+
+    path: str
+    size_bytes: int
+    container: str
+    tensors: int
+    globals: list[str] = Field(description="What its pickles name; all of it harmless.")
+    second_opinion: SecondOpinion | None = Field(description="Null for files without pickles.")
+
+
+class NotScanned(_Model):
+    """A file of the model, or a part of one, that was not looked at."""
+
+    path: str
+    reason: str
 
 
 class ModelInfo(_Model):
@@ -36,11 +69,15 @@ class ModelInfo(_Model):
     container: str = Field(description="safetensors, torch-zip or torch-legacy.")
     kind: ModelKind
     architecture: str
-    architecture_source: str = Field(description="request or inferred.")
+    architecture_source: str = Field(description="request, inferred or config.")
     num_classes: int
     input_shape: tuple[int, int, int] = Field(description="Channels, height, width.")
     parameters: int
     preprocess: PreprocessInfo
+    layout: str = Field(default="checkpoint", description="checkpoint, transformers, timm or open_clip.")
+    labels: list[str] = Field(default_factory=list, description="Class names by index; empty if the files have none.")
+    files: list[FileInfo] = Field(default_factory=list, description="The files that the weights were read from.")
+    not_scanned: list[NotScanned] = Field(default_factory=list, description="What the verdict says nothing about.")
 
 
 class ReferenceInfo(_Model):

@@ -108,7 +108,7 @@ def test_exports_load_strictly(model: tuple[str, Classifier], container: str, tm
     assert torch.equal(copy.target_log_posterior(pixels), suspect.target_log_posterior(pixels))
 
     portable = tmp_path / "portable.safetensors"
-    export_safetensors(found.layout, suspect.state_dict_for_export(), portable, {"architecture": name})
+    export_safetensors([found.layout], suspect.state_dict_for_export(), portable, {"architecture": name})
     reread = unwrap(read_checkpoint(portable, portable.name))
     load_strictly(build(name, CLASSES, channels), reread.tensors)
     assert reread.layout.metadata["architecture"] == name

@@ -37,7 +37,7 @@ class Inspection:
 
     Attributes:
         match: the network.
-        source: "request" or "inferred".
+        source: "request", "inferred" or "config".
         alternatives: other networks with exactly these keys and shapes.
         tried: what was looked at, for the report.
     """
@@ -60,7 +60,7 @@ def infer(shapes: Shapes, requested: str = "auto") -> Inspection:
             `unsupported_num_classes`, `unsupported_input_channels`.
     """
     if requested != "auto":
-        return _checked(_requested(requested, shapes))
+        return checked(_requested(requested, shapes))
     tried: list[str] = []
     misfits: list[Misfit] = []
     for family in FAMILIES:
@@ -71,12 +71,12 @@ def infer(shapes: Shapes, requested: str = "auto") -> Inspection:
         result = fit(guess.name, shapes)
         if isinstance(result, Match):
             twins = tuple(replace(result, name=twin) for twin in FAMILIES.get(family).twins(result.name))
-            return _checked(Inspection(result, "inferred", twins, tuple(tried)))
+            return checked(Inspection(result, "inferred", twins, tuple(tried)))
         misfits.append(result)
     tried.append(f"{zoo_index.size()} torchvision and timm networks by their keys")
     matches = _zoo_matches(shapes, misfits)
     if matches:
-        return _checked(Inspection(matches[0], "inferred", tuple(matches[1:]), tuple(tried)))
+        return checked(Inspection(matches[0], "inferred", tuple(matches[1:]), tuple(tried)))
     raise UnsupportedError("unsupported_architecture", _explain(shapes, tried, misfits), _HINT)
 
 
@@ -139,7 +139,12 @@ _HINT = (
 )
 
 
-def _checked(inspection: Inspection) -> Inspection:
+def checked(inspection: Inspection) -> Inspection:
+    """Returns `inspection` if the engine can work on such a network.
+
+    Raises:
+        UnsupportedError: `unsupported_num_classes`, `unsupported_input_channels`.
+    """
     match = inspection.match
     if not 2 <= match.num_classes <= MAX_CLASSES:
         raise UnsupportedError(

@@ -176,7 +176,7 @@ def test_old_files_without_counters_load_and_come_back_without(tmp_path: Path) -
     state = {key: value for key, value in tiny_network().state_dict().items() if "num_batches" not in key}
     folder = run_intake(save(state, tmp_path / "m", "torch-legacy"), tmp_path / "intake")
     suspect = load_suspect(folder, ScanConfig())
-    assert [key for key, _ in suspect.layout.keys] == list(state)
+    assert [key for key, _ in suspect.package.first.keys] == list(state)
 
 
 def test_half_precision_weights_are_scanned_in_single_precision(tmp_path: Path) -> None:

@@ -146,8 +146,8 @@ REFUSED: dict[str, tuple[Any, type[InvalidInputError], str]] = {
         UnsupportedError,
         "unsupported_several_models",
     ),
-    "weights and their average": (
-        {"state_dict": {"a": torch.ones(2, 2)}, "state_dict_ema": {"a": torch.zeros(2, 2)}},
+    "two averages": (
+        {"model_ema": {"a": torch.ones(2, 2)}, "state_dict_ema": {"a": torch.zeros(2, 2)}},
         UnsupportedError,
         "unsupported_several_models",
     ),
@@ -165,6 +165,14 @@ def test_refusals(case: str, tmp_path: Path) -> None:
         unwrap(read_checkpoint(upload, upload.name))
     assert caught.value.code == code
     assert caught.value.hint
+
+
+def test_an_average_beside_the_weights_is_left_out_and_listed(tmp_path: Path) -> None:
+    content = {"state_dict": {"a": torch.ones(2, 2)}, "state_dict_ema": {"a": torch.zeros(2, 2)}, "epoch": 3}
+    upload = save(content, tmp_path / "upload", "torch-zip")
+    found = unwrap(read_checkpoint(upload, upload.name))
+    assert torch.equal(found.tensors["a"], torch.ones(2, 2))
+    assert found.layout.dropped == ["state_dict_ema"]
 
 
 def test_deep_nesting_is_refused(tmp_path: Path) -> None:
