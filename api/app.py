@@ -21,6 +21,7 @@ from core.registry.keys import ApiKeyService
 from core.registry.session import Database
 from core.settings import Settings
 from core.storage.local import LocalBlobStore
+from worker.hub import hub_desk
 from worker.materials import Materials
 
 DESCRIPTION = (
@@ -88,13 +89,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     database = await asyncio.to_thread(prepare_database, settings, bind_host)
     store = LocalBlobStore(settings.blobs_dir, settings.free_space_reserve_bytes)
     jobs = JobService(database, store, settings)
-    background = Background(settings, jobs, store)
+    desk = hub_desk(settings, database)
+    background = Background(settings, jobs, store, desk)
     app.state.services = Services(
         settings=settings,
         database=database,
         store=store,
         verifier=Verifier(store),
-        materials=Materials(jobs, store),
+        materials=Materials(jobs, store, desk),
         jobs=jobs,
         keys=ApiKeyService(database),
         background=background,

@@ -13,6 +13,7 @@ from core.storage.protocol import BlobStore
 if TYPE_CHECKING:
     from worker.dispatch import CeleryDispatcher
     from worker.embedded import EmbeddedWorker
+    from worker.hub import HubDesk
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +25,8 @@ class Background:
     round is the embedded worker's own start.
     """
 
-    def __init__(self, settings: Settings, service: JobService, store: BlobStore) -> None:
-        self._settings, self._service, self._store = settings, service, store
+    def __init__(self, settings: Settings, service: JobService, store: BlobStore, desk: "HubDesk") -> None:
+        self._settings, self._service, self._store, self._desk = settings, service, store, desk
         self._dispatcher: CeleryDispatcher | None = None
         self._worker: EmbeddedWorker | None = None
         self._failed: str | None = None
@@ -74,7 +75,7 @@ class Background:
     def _start_embedded(self) -> None:
         from worker.embedded import EmbeddedWorker
 
-        worker = EmbeddedWorker(self._settings, self._service, self._store)
+        worker = EmbeddedWorker(self._settings, self._service, self._desk, self._store)
         with self._lock:
             if self._stopped:
                 return

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from api.deps import Services
 from api.schemas import ModelRef, ScanOptions
-from core.errors import UnsupportedError
 from core.jobs.views import ModelContents, SubmitScan, Submitted
 
 DEFAULT_NAME = "model"
@@ -26,18 +25,20 @@ class ResolvedModel:
 
 
 def resolve(services: Services, org_id: str, model: ModelRef) -> ResolvedModel:
-    """Find out what is meant. Blocking (database, store).
+    """Find out what is meant. Blocking (database, store; for seconds: the Hub).
 
     Raises:
         NotFoundError: `blob_not_found`, a blob that this organisation does not have.
-        InvalidInputError: `invalid_manifest`.
+        InvalidInputError: `invalid_manifest`, `invalid_hub_reference`.
+        HubError, QuotaError, StorageFullError, SecretKeyError: see Materials.resolve.
     """
     if model.files is not None:
         manifest = services.jobs.manifest_of(org_id, [(file.path, file.blob) for file in model.files])
         services.materials.keep_manifest(manifest)
         return ResolvedModel(manifest.sha256, model.filename or DEFAULT_NAME, ModelContents(manifest))
     if model.hub_ref is not None:
-        raise UnsupportedError("unsupported_source", "This server has no access to a Hub.")
+        contents = services.materials.resolve(org_id, model.hub_ref)
+        return ResolvedModel(contents.manifest.sha256, model.hub_ref.name, contents)
     assert model.blob is not None
     known = services.jobs.contents(org_id, model.blob)  # a manifest's digest names its model again
     return ResolvedModel(model.blob, model.filename or DEFAULT_NAME, known)

@@ -12,9 +12,10 @@ from core.settings import Settings
 from core.storage.local import LocalBlobStore
 from core.storage.protocol import BlobStore
 from worker.app import make_app, make_controller, request_stop
-from worker.children import ChildCommands
+from worker.children import ChildCommands, real_children
 from worker.dispatch import CeleryDispatcher
 from worker.housekeeping import Sweeper
+from worker.hub import HubDesk
 from worker.main import runner_options
 from worker.runner import Runner
 from worker.tasks import register
@@ -29,6 +30,7 @@ class EmbeddedWorker:
 
     Args:
         service: the job table.
+        desk: the way to the Hub.
         store: the blobs; by default the local store of `settings`.
         commands: the children; tests bring their own.
     """
@@ -37,6 +39,7 @@ class EmbeddedWorker:
         self,
         settings: Settings,
         service: JobService,
+        desk: HubDesk,
         store: BlobStore | None = None,
         *,
         commands: ChildCommands | None = None,
@@ -46,7 +49,7 @@ class EmbeddedWorker:
         self._app = make_app(None, deadline_s=settings.deadline_s)
         #: Announces scans to this worker; what the API submits with.
         self.dispatcher = CeleryDispatcher(self._app)
-        self._runner = Runner(service, store, options, commands=commands)
+        self._runner = Runner(service, store, options, desk, commands=commands or real_children(settings.sandbox))
         register(self._app, self._runner)
         self._sweeper = Sweeper(service, self.dispatcher, options.work_root, settings.sweep_s, fresh_broker=True)
         self._ready = threading.Event()

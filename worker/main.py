@@ -8,10 +8,12 @@ from core.jobs.service import JobService
 from core.registry.session import Database
 from core.settings import Settings
 from core.storage.local import LocalBlobStore
+from worker import sandbox
 from worker.app import make_app, make_controller, request_stop
-from worker.children import ChildCommands
+from worker.children import ChildCommands, real_children
 from worker.dispatch import CeleryDispatcher, publish_after_commit
 from worker.housekeeping import Sweeper
+from worker.hub import hub_desk
 from worker.runner import Runner, RunnerOptions
 from worker.tasks import register
 from worker.workspace import remove_left_overs, work_root
@@ -37,9 +39,11 @@ def run_worker(settings: Settings, *, commands: ChildCommands | None = None) -> 
 
     Raises:
         InvalidInputError: ("broker_required") without a broker address: then the worker is in the API process.
+        UnavailableError: ("sandbox_unavailable") the sandbox is required, and this host lacks a part of it.
     """
     _configure_logging()
     broker_url = _broker_url(settings)
+    sandbox.require(settings.sandbox)
     database = Database(settings.resolved_database_url)
     store = LocalBlobStore(settings.blobs_dir, settings.free_space_reserve_bytes)
     service = JobService(database, store, settings)
@@ -49,7 +53,8 @@ def run_worker(settings: Settings, *, commands: ChildCommands | None = None) -> 
         service,
         store,
         options,
-        commands=commands,
+        hub_desk(settings, database),
+        commands=commands or real_children(settings.sandbox),
         announce=lambda scan_id: publish_after_commit(service, dispatcher, scan_id),
     )
     app = make_app(broker_url, deadline_s=settings.deadline_s)

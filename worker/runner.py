@@ -14,16 +14,19 @@ from typing import TypeVar
 
 from core.domain import JobState, PurifyMode, Stage
 from core.errors import AssayError, IntegrityError, StorageFullError, UnavailableError
+from core.hub.errors import HubError
 from core.jobs.service import ClaimedJob, JobService
 from core.report.schema import ArtifactInfo, Report
 from core.storage.protocol import BlobStore
 from worker.attempt import PARSE_LIMIT_S, RESULT_DIR, available_threads, run_children
 from worker.children import KILL_GRACE_S, ChildCommands, Halt, real_children
+from worker.hub import HubDesk
 from worker.lease import LeaseKeeper
 from worker.materials import Materials
 from worker.progress import ProgressTracker
 from worker.protocol import ErrorInfo, JobSpec
 from worker.results import artifact_path, load_report
+from worker.transfer import Halted
 from worker.workspace import job_folder
 
 log = logging.getLogger(__name__)
@@ -54,6 +57,7 @@ class Runner:
         service: the job table.
         store: where models, reference sets and results are.
         commands: the children; tests bring their own.
+        desk: the way to the Hub.
         announce: called with the id of a scan that went back to the queue, best effort.
     """
 
@@ -62,12 +66,13 @@ class Runner:
         service: JobService,
         store: BlobStore,
         options: RunnerOptions,
+        desk: HubDesk,
         *,
         commands: ChildCommands | None = None,
         announce: Callable[[str], object] | None = None,
     ) -> None:
         self._service, self._store, self._options = service, store, options
-        self._materials = Materials(service, store)
+        self._materials = Materials(service, store, desk)
         self._commands = commands or real_children()
         self._announce = announce
         self._draining = threading.Event()
@@ -115,12 +120,16 @@ class Runner:
         with keeper, job_folder(self._options.work_root, claim.scan_id, claim.token) as folder:
             try:
                 return self._work(claim, keeper, folder)
+            except Halted as halted:
+                return self._end(claim, halted.halt)
             except UnavailableError:
                 raise  # nobody to tell: the lease runs out and the sweeper finds it
             except AssayError as error:
                 failure = ErrorInfo(
                     code=error.code, detail=error.detail, hint=error.hint, retryable=type(error).retryable
                 )
+                if isinstance(error, HubError):
+                    return self._fail(claim, failure, error.retry_after_s)
             except OSError as error:
                 log.exception("%s: attempt %d failed", claim.scan_id, claim.token)
                 failure = ErrorInfo(
@@ -130,7 +139,7 @@ class Runner:
 
     def _work(self, claim: ClaimedJob, keeper: LeaseKeeper, folder: Path) -> JobState | None:
         keeper.on_event({"event": "stage", "stage": Stage.FETCHING.value})
-        spec = self._spec(claim)
+        spec = self._spec(claim, keeper)
         end = run_children(
             folder,
             spec,
@@ -153,9 +162,11 @@ class Runner:
             return JobState.SUCCEEDED
         return self._after_refusal(claim, keeper)
 
-    def _spec(self, claim: ClaimedJob) -> JobSpec:
-        """Checks that the stored bytes still are what their digests say. Raises NotFoundError, IntegrityError."""
-        placed = self._materials.place(claim.org_id, claim.model_sha256, claim.contents)
+    def _spec(self, claim: ClaimedJob, keeper: LeaseKeeper) -> JobSpec:
+        """Checks that the stored bytes still are what their digests say. Raises as Materials.place."""
+        placed = self._materials.place(
+            claim.org_id, claim.model_sha256, claim.contents, on_event=keeper.on_event, halt=keeper.halt
+        )
         return JobSpec(
             scan_id=claim.scan_id,
             model_path=placed.model_path,
@@ -199,10 +210,15 @@ class Runner:
             )
         return None  # fenced: somebody else's scan by now, whatever we made of it is discarded
 
-    def _fail(self, claim: ClaimedJob, error: ErrorInfo) -> JobState | None:
+    def _fail(self, claim: ClaimedJob, error: ErrorInfo, retry_after_s: float = 0.0) -> JobState | None:
         return self._patiently(
             lambda: self._service.fail(
-                claim, code=error.code, detail=error.detail, hint=error.hint, retryable=error.retryable
+                claim,
+                code=error.code,
+                detail=error.detail,
+                hint=error.hint,
+                retryable=error.retryable,
+                retry_after_s=retry_after_s,
             )
         )
 

@@ -55,6 +55,13 @@ class HubUnavailableError(HubError):
     retryable = True
 
 
+class HubStoppedError(HubError):
+    """`hub_stopped`: whoever asked for the bytes does not want them any more. Never seen from outside."""
+
+    def __init__(self) -> None:
+        super().__init__("hub_stopped", "The transfer was stopped.")
+
+
 class HubRateLimitedError(HubError):
     """`hub_rate_limited`: too many requests for the Hub's taste."""
 

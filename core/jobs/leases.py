@@ -30,7 +30,7 @@ from core.report.schema import ArtifactInfo, Report
 MAX_EVENTS = 500
 _MAX_EVENT_CHARS = 4000
 _MAX_DETAIL_CHARS = 4000
-_BACKOFF_S = 5
+_BACKOFF_S, _MAX_PAUSE_S = 5, 3600.0
 
 _FENCED = Renewal(alive=False, cancel_requested=False)
 
@@ -136,9 +136,18 @@ class Leases(ServiceParts):
             return True
 
     def fail(
-        self, claim: ClaimedJob, code: str, detail: str, hint: str = "", retryable: bool = False
+        self,
+        claim: ClaimedJob,
+        code: str,
+        detail: str,
+        hint: str = "",
+        retryable: bool = False,
+        retry_after_s: float = 0.0,
     ) -> JobState | None:
         """End the attempt with an error: queued again if that can help and attempts remain, else failed.
+
+        Args:
+            retry_after_s: wait at least so long before the next attempt, within reason.
 
         Returns:
             The state the scan is in now (canceled if that was requested meanwhile); None when fenced.
@@ -154,7 +163,7 @@ class Leases(ServiceParts):
             charged = holder.attempt - holder.released
             if retryable and charged < self._settings.max_attempts:
                 leases.add_event(claim.scan_id, claim.token, {"event": "retry", "code": code[:64]}, now, MAX_EVENTS)
-                pause = timedelta(seconds=_BACKOFF_S * 2**charged)
+                pause = timedelta(seconds=max(_BACKOFF_S * 2**charged, min(retry_after_s, _MAX_PAUSE_S)))
                 return self._requeue(leases, claim.scan_id, claim.token, not_before=now + pause)
             moved = leases.transition(
                 claim.scan_id,

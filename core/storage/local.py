@@ -134,9 +134,8 @@ class LocalBlobStore:
         check_digest(sha256)
         return self._blobs / sha256[:2] / sha256
 
-    def check_reserve(self) -> None:
-        """Raises StorageFullError if less than the reserve is free."""
-        if shutil.disk_usage(self._root).free < self._reserve_bytes:
+    def check_reserve(self, more_bytes: int = 0) -> None:
+        if shutil.disk_usage(self._root).free - more_bytes < self._reserve_bytes:
             raise StorageFullError(
                 "storage_full",
                 "There is less free space on the disk than the service keeps in reserve.",

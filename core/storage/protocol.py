@@ -160,6 +160,9 @@ class BlobStore(Protocol):
     def collect_temp(self, older_than_s: float) -> int:
         """Remove what interrupted writers left behind; returns how many files."""
 
+    def check_reserve(self, more_bytes: int = 0) -> None:
+        """Raises StorageFullError if `more_bytes` would eat into the reserve of free space."""
+
     def probe(self) -> None:
         """Check that a blob could be stored now.
 

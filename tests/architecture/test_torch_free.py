@@ -17,6 +17,8 @@ TORCH_FREE = [
     "storage",
     "registry",
     "jobs",
+    "hub",
+    "manifest",
     "models/safety",
 ]
 

@@ -13,6 +13,7 @@ from core.settings import Settings
 from core.storage.local import LocalBlobStore
 from tests.support.children import fake_children
 from worker.embedded import EmbeddedWorker
+from worker.hub import hub_desk
 from worker.main import run_sweeper, run_worker
 
 
@@ -22,7 +23,8 @@ def embedded(settings: Settings, **options: object) -> int:
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
     database = Database(settings.resolved_database_url)
     store = LocalBlobStore(settings.blobs_dir, settings.free_space_reserve_bytes)
-    worker = EmbeddedWorker(settings, JobService(database, store, settings), store, **options)
+    service = JobService(database, store, settings)
+    worker = EmbeddedWorker(settings, service, hub_desk(settings, database), store, **options)
     worker.start()
     while not told:
         time.sleep(0.02)

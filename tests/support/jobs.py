@@ -14,6 +14,7 @@ from core.registry.session import Database
 from core.settings import Settings
 from core.storage.local import LocalBlobStore
 from tests.support.processes import wait_until
+from worker.hub import hub_desk
 
 ORG = "org_default"
 _numbers = itertools.count()
@@ -38,6 +39,7 @@ class Desk:
         self.db.upgrade()
         self.store = LocalBlobStore(settings.blobs_dir, settings.free_space_reserve_bytes)
         self.service = JobService(self.db, self.store, settings)
+        self.desk = hub_desk(settings, self.db)
         self.log = settings.data_dir / "children.log"
 
     def upload(self, data: bytes) -> str:

@@ -2,7 +2,7 @@
 
 usage: child.py parse|compute JOB_DIR
 
-The model file is JSON (all keys optional):
+The model file (of a repository: its config.json) is JSON (all keys optional):
     name        anything; makes models differ
     stages      {stage: seconds}: how long the computing child stays in each of them
     die         {"in": stage or "parse", "signal": n | "exit": n, "times": n}: leave without an outcome, n times
@@ -24,7 +24,8 @@ STAGES = ("loading", "inverting", "detecting", "unlearning", "verifying", "publi
 
 phase, job_dir = sys.argv[1], Path(sys.argv[2])
 spec = json.loads((job_dir / "spec.json").read_text())
-script = json.loads(Path(spec["model_path"]).read_text())
+locations = {file["path"]: file["location"] for file in spec.get("model_files", [])}
+script = json.loads(Path(locations.get("config.json", spec["model_path"])).read_text())
 parent = os.getppid()
 stopped = False
 

@@ -20,7 +20,9 @@ def test_it_starts_and_stops_within_a_second_each_again_and_again(tmp_path: Path
     with desk(tmp_path) as office:
         threads = threading.active_count()
         for _ in range(3):
-            worker = EmbeddedWorker(office.settings, office.service, office.store, commands=fake_children())
+            worker = EmbeddedWorker(
+                office.settings, office.service, office.desk, office.store, commands=fake_children()
+            )
             begin = time.monotonic()
             worker.start()
             ready = time.monotonic()
@@ -33,7 +35,7 @@ def test_it_starts_and_stops_within_a_second_each_again_and_again(tmp_path: Path
 
 def test_scans_are_done_in_turn_and_once(tmp_path: Path) -> None:
     with desk(tmp_path, republish_s=30) as office:
-        worker = EmbeddedWorker(office.settings, office.service, office.store, commands=fake_children())
+        worker = EmbeddedWorker(office.settings, office.service, office.desk, office.store, commands=fake_children())
         worker.start()
         try:
             scans = [office.submit() for _ in range(3)]
@@ -51,7 +53,7 @@ def test_what_was_queued_or_announced_before_the_start_is_found(tmp_path: Path) 
     with desk(tmp_path, republish_s=600) as office:
         unannounced, announced = office.submit(), office.submit()
         office.service.mark_published(announced)  # to a queue in memory that is gone
-        worker = EmbeddedWorker(office.settings, office.service, commands=fake_children())
+        worker = EmbeddedWorker(office.settings, office.service, office.desk, commands=fake_children())
         worker.start()
         try:
             for scan in (unannounced, announced):
@@ -63,7 +65,7 @@ def test_what_was_queued_or_announced_before_the_start_is_found(tmp_path: Path) 
 def test_stopping_puts_a_running_scan_back(tmp_path: Path) -> None:
     with desk(tmp_path) as office:
         scan = office.submit(stages={"inverting": 60})
-        worker = EmbeddedWorker(office.settings, office.service, office.store, commands=fake_children())
+        worker = EmbeddedWorker(office.settings, office.service, office.desk, office.store, commands=fake_children())
         worker.start()
         office.wait_for_stage(scan, "inverting")
         begin = time.monotonic()
@@ -76,7 +78,7 @@ def test_stopping_puts_a_running_scan_back(tmp_path: Path) -> None:
 
 def test_an_error_in_one_message_does_not_stop_the_next(tmp_path: Path) -> None:
     with desk(tmp_path) as office:
-        worker = EmbeddedWorker(office.settings, office.service, office.store, commands=fake_children())
+        worker = EmbeddedWorker(office.settings, office.service, office.desk, office.store, commands=fake_children())
         worker.start()
         try:
             worker.dispatcher.publish({"not": "an id"})  # type: ignore[arg-type]

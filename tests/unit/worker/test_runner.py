@@ -30,7 +30,7 @@ def make_runner(office: Desk, **options: object) -> Runner:
     quick: RunnerOptions = replace(
         runner_options(office.settings), **{"cancel_poll_s": 0.05, "kill_grace_s": 0.5, **options}
     )
-    return Runner(office.service, office.store, quick, commands=fake_children())
+    return Runner(office.service, office.store, quick, office.desk, commands=fake_children())
 
 
 class Background(threading.Thread):
@@ -130,7 +130,7 @@ def test_a_cancel_is_heard_while_fetching(office: Desk) -> None:
             return super().open_verified(sha256)
 
     options = replace(runner_options(office.settings), cancel_poll_s=0.05)
-    runner = Runner(office.service, Slow(office.settings.blobs_dir), options, commands=fake_children())
+    runner = Runner(office.service, Slow(office.settings.blobs_dir), options, office.desk, commands=fake_children())
     assert runner.run(scan) is JobState.CANCELED
     assert office.left_overs() == []
 
@@ -139,7 +139,7 @@ def test_a_full_disk_publishes_nothing_and_is_tried_again(office: Desk, monkeypa
     monkeypatch.setattr("core.jobs.leases._BACKOFF_S", 0)
     scan = office.submit()
     full = LocalBlobStore(office.settings.blobs_dir, reserve_bytes=2**62)
-    runner = Runner(office.service, full, runner_options(office.settings), commands=fake_children())
+    runner = Runner(office.service, full, runner_options(office.settings), office.desk, commands=fake_children())
     assert runner.run(scan) is JobState.QUEUED
     assert office.artifacts_of(scan) == []
     assert make_runner(office).run(scan) is JobState.SUCCEEDED  # room was made
@@ -218,6 +218,7 @@ def test_draining_puts_the_scan_back_uncharged_and_announces_it(office: Desk) ->
         office.service,
         office.store,
         replace(runner_options(office.settings), kill_grace_s=0.5),
+        office.desk,
         commands=fake_children(),
         announce=announced.append,
     )
@@ -296,7 +297,7 @@ def test_a_database_that_is_away_for_a_while_costs_nothing(office: Desk) -> None
     scan = office.submit(stages={"inverting": 0.6})
     outage = Outage(office.service, ("renew", "cancel_requested", "record_event", "succeed"), times=5)
     options = replace(runner_options(office.settings), renew_s=0.1, cancel_poll_s=0.05)
-    runner = Runner(outage, office.store, options, commands=fake_children())  # type: ignore[arg-type]
+    runner = Runner(outage, office.store, options, office.desk, commands=fake_children())  # type: ignore[arg-type]
     assert runner.run(scan) is JobState.SUCCEEDED
     assert outage.left == 0
     assert office.view(scan).attempt == 1
@@ -306,7 +307,7 @@ def test_a_database_that_stays_away_leaves_the_scan_to_the_sweeper(office: Desk)
     scan = office.submit()
     outage = Outage(office.service, ("succeed", "fail"), times=10_000)
     options = replace(runner_options(office.settings), commit_patience_s=0.5)
-    runner = Runner(outage, office.store, options, commands=fake_children())  # type: ignore[arg-type]
+    runner = Runner(outage, office.store, options, office.desk, commands=fake_children())  # type: ignore[arg-type]
     with pytest.raises(UnavailableError):
         runner.run(scan)
     assert office.left_overs() == []
