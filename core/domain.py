@@ -14,6 +14,13 @@ class ModelKind(StrEnum):
     CLIP = "clip"
 
 
+class SandboxMode(StrEnum):
+    """What happens where the host cannot give the parsing process all of its sandbox."""
+
+    AUTO = "auto"  # what can be had is used
+    REQUIRED = "required"  # nothing is parsed
+
+
 class JobState(StrEnum):
     """Where the machinery stands with a scan."""
 

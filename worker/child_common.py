@@ -20,12 +20,15 @@ from worker.children import OUTCOME, SPEC
 from worker.protocol import ChildResult, ErrorInfo, JobSpec
 
 Work = Callable[[Path, JobSpec, RunContext], None]
+Confine = Callable[[Path, JobSpec], None]
 
 _PARENT_POLL_S = 0.5
 
 
-def run_in_child(work: Work) -> NoReturn:
+def run_in_child(work: Work, confine: Confine | None = None) -> NoReturn:
     """Do `work` on the job folder named by the first argument, write outcome.json, and end the process.
+
+    `confine` is called first, while there is only one thread, and may refuse with an AssayError.
 
     Leaves without the interpreter's tear-down: what counts is written, and destructors of device libraries have
     been seen to crash.
@@ -35,11 +38,17 @@ def run_in_child(work: Work) -> NoReturn:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # whatever the thread that started us blocks
     emit = _take_standard_output()
-    _die_with_parent(int(os.environ["ASSAY_PARENT_PID"]))
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
 
     spec = JobSpec.model_validate_json((job_dir / SPEC).read_bytes())
-    result = _outcome(work, job_dir, spec, RunContext(emit=emit, should_stop=stop.is_set))
+
+    def whole_work(job_dir: Path, spec: JobSpec, ctx: RunContext) -> None:
+        if confine is not None:
+            confine(job_dir, spec)
+        _die_with_parent(int(os.environ["ASSAY_PARENT_PID"]))
+        work(job_dir, spec, ctx)
+
+    result = _outcome(whole_work, job_dir, spec, RunContext(emit=emit, should_stop=stop.is_set))
     temporary = job_dir / f"{OUTCOME}.tmp"
     temporary.write_text(result.model_dump_json())
     temporary.replace(job_dir / OUTCOME)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from core.domain import SandboxMode
 from worker.events import EventLines, OnEvent, clean_text
 from worker.protocol import ChildResult, ErrorInfo
 
@@ -29,6 +30,8 @@ STDERR_TAIL_BYTES = 8 * 1024
 MAX_OUTCOME_BYTES = 256 * 1024
 OUTCOME = "outcome.json"
 SPEC = "spec.json"
+#: Empty: a library that looks for configuration or code where it was started finds none.
+WORKING_DIR = "cwd"
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -54,14 +57,18 @@ class ChildCommands:
     compute: tuple[str, ...]
 
 
-def real_children() -> ChildCommands:
-    """The children that do the work: a fresh, isolated interpreter each, which finds only our code."""
+def real_children(sandbox: SandboxMode = SandboxMode.AUTO) -> ChildCommands:
+    """The children that do the work: a fresh, isolated interpreter each, which finds only our code.
 
-    def command(module: str) -> tuple[str, ...]:
-        code = f"import sys; sys.path.insert(0, {str(_ROOT)!r}); from worker.{module} import main; main()"
+    Args:
+        sandbox: what the parsing child does where a layer of its sandbox is missing.
+    """
+
+    def command(module: str, argument: str) -> tuple[str, ...]:
+        code = f"import sys; sys.path.insert(0, {str(_ROOT)!r}); from worker.{module} import main; main({argument})"
         return (sys.executable, "-I", "-c", code)
 
-    return ChildCommands(parse=command("child_parse"), compute=command("child_compute"))
+    return ChildCommands(command("child_parse", repr(sandbox.value)), command("child_compute", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +141,11 @@ def run_child(
     Whatever happens here, exceptions included, no process of the child's group outlives the call.
     """
     (job_dir / OUTCOME).unlink(missing_ok=True)
+    empty = job_dir / WORKING_DIR
+    empty.mkdir(mode=0o700, exist_ok=True)
     process = subprocess.Popen(  # noqa: S603 - the command line is ours, see ChildCommands
         [*command, str(job_dir)],
-        cwd=job_dir,
+        cwd=empty,
         env=dict(environment),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

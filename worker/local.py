@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from core.config import ScanConfig
+from core.domain import SandboxMode
 from core.errors import AssayError, CanceledError, EngineError, InvalidInputError, UnsafeError, UnsupportedError
 from core.report.schema import Report
 from worker.attempt import RESULT_DIR, available_threads, run_children
@@ -27,6 +28,7 @@ def scan_locally(
     work_dir: Path,
     *,
     threads: int = 0,
+    sandbox: SandboxMode = SandboxMode.AUTO,
     commands: ChildCommands | None = None,
 ) -> tuple[Report, Path]:
     """Scan a file on this machine.
@@ -36,6 +38,7 @@ def scan_locally(
         on_event: called with the events of core.context, in this thread.
         should_stop: asked several times a second.
         work_dir: existing folder of the caller's; the result stays in it, nothing else does.
+        sandbox: what the parsing child does where a layer of its sandbox is missing.
 
     Returns:
         The report, and the folder with the artifacts it names.
@@ -61,7 +64,7 @@ def scan_locally(
         return Halt.CANCELED if should_stop() else None
 
     with job_folder(work_dir, _SCAN_ID, 1) as folder:
-        end = run_children(folder, spec, commands or real_children(), on_event=on_event, halt=halt)
+        end = run_children(folder, spec, commands or real_children(sandbox), on_event=on_event, halt=halt)
         if end.halt is not None:
             raise CanceledError
         if end.error is not None:

@@ -16,8 +16,10 @@ from rich.text import Text
 
 import core
 from api.commands.common import ExitCode, load_settings, out, print_json
+from core.domain import SandboxMode
 from core.errors import AssayError
 from core.settings import Settings
+from worker import sandbox
 
 TORCH_FLOOR = (2, 10)
 _CONNECT_S = 2.0
@@ -63,7 +65,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _torch()
     yield _threads(settings)
     yield _disk(settings)
-    yield from _isolation()
+    yield from _sandbox(settings)
     yield _database(settings)
     yield _broker(settings)
 
@@ -112,17 +114,12 @@ def _disk(settings: Settings) -> Finding:
     return Finding("storage", Level.OK if free > reserve else Level.ERROR, text)
 
 
-def _isolation() -> Iterator[Finding]:
-    yield Finding("isolation: processes", Level.OK, "uploads are parsed in a process without secrets")
-    yield Finding("isolation: limits", Level.OK, "its memory, time, files and file sizes are bounded")
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        yield Finding("isolation: user", Level.WARNING, "running as root: use an account of its own")
-    else:
-        yield Finding("isolation: user", Level.OK, "not root")
-    if shutil.which("bwrap") is None:
-        yield Finding("isolation: bubblewrap", Level.WARNING, "not installed: the parsing process can open connections")
-    else:
-        yield Finding("isolation: bubblewrap", Level.WARNING, "installed, but not used by this version")
+def _sandbox(settings: Settings) -> Iterator[Finding]:
+    """Which layers confine the process that parses uploads; a missing one is an error where all are required."""
+    required = settings.sandbox is SandboxMode.REQUIRED
+    for layer in sandbox.probe():
+        level = Level.OK if layer.active else Level.ERROR if required and layer.essential else Level.WARNING
+        yield Finding(f"sandbox: {layer.name}", level, f"{'yes' if layer.active else 'no'}: {layer.detail}")
 
 
 def _database(settings: Settings) -> Finding:

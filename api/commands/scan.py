@@ -89,6 +89,7 @@ def _here(
 ) -> Outcome:
     from worker.local import scan_locally
 
+    settings = load_settings()
     report, result_dir = scan_locally(
         request.model,
         reference,
@@ -96,7 +97,8 @@ def _here(
         progress.on_event,
         stop.is_set,
         work_dir,
-        threads=load_settings().threads,
+        threads=settings.threads,
+        sandbox=settings.sandbox,
     )
     names = {item.sha256: item.filename for item in report.artifacts}
     return Outcome(report.model_dump(mode="json"), lambda sha256, path: _copy(result_dir / names[sha256], path))

@@ -8,7 +8,9 @@ from pydantic import BaseModel
 
 from api.deps import Services, services_of
 from core import __version__
+from core.domain import SandboxMode
 from core.errors import AssayError
+from worker import sandbox
 
 router = APIRouter(tags=["health"])
 
@@ -41,12 +43,17 @@ async def healthz() -> HealthOut:
     responses={503: {"model": ReadyOut, "description": "Something is missing."}},
 )
 def readyz(response: Response, services: Annotated[Services, Depends(services_of)]) -> ReadyOut:
-    """Database, queue, and storage (writable, and more free space than the reserve)."""
+    """Database, queue, and storage (writable, and more free space than the reserve).
+
+    With the embedded worker also the sandbox, where all of it is required.
+    """
     checks = {
         "database": _outcome(services.database.ping),
         "queue": _outcome(services.background.check),
         "storage": _outcome(services.store.probe),
     }
+    if services.settings.is_embedded and services.settings.sandbox is SandboxMode.REQUIRED:
+        checks["sandbox"] = _outcome(lambda: sandbox.require(SandboxMode.REQUIRED))
     ready = all(outcome == "ok" for outcome in checks.values())
     if not ready:
         response.status_code = 503

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from core.config import ScanConfig
+from core.domain import SandboxMode
 from worker.children import ChildCommands
 from worker.protocol import JobSpec
 
 SCRIPT = Path(__file__).parent / "fake_children" / "child.py"
 
 
-def fake_children() -> ChildCommands:
+def fake_children(_: SandboxMode = SandboxMode.AUTO) -> ChildCommands:
     """Children that do what the "model" says; see fake_children/child.py."""
     return ChildCommands(
         parse=(sys.executable, "-I", "-S", str(SCRIPT), "parse"),

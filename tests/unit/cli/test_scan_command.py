@@ -181,7 +181,7 @@ def test_a_crash_of_the_child_is_a_failure(cli: Cli, tmp_path: Path, monkeypatch
     import sys
 
     dead = ChildCommands(parse=(sys.executable, "-c", "import os; os._exit(1)"), compute=("false",))
-    monkeypatch.setattr("worker.local.real_children", lambda: dead)
+    monkeypatch.setattr("worker.local.real_children", lambda _: dead)
     assert cli("scan", write_script(tmp_path / "net.json")).code == 3
 
 

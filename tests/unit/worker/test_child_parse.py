@@ -49,13 +49,9 @@ def test_a_model_becomes_validated_tensors(tmp_path: Path) -> None:
 
 def limited(tmp_path: Path, code: str) -> "subprocess.CompletedProcess[str]":
     """Run `code` under the limits for a model of one byte."""
-    model = tmp_path / "model.pth"
-    model.write_bytes(b"x")
     frame = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "import worker.child_parse as child\n"
-        "from worker.protocol import JobSpec\n"
-        f"child._limit_resources(JobSpec.model_validate_json({job_spec(model).model_dump_json()!r}))\n"
+        "from worker.sandbox import limit_resources; limit_resources(1)\n"
         f"{code}"
     )
     return subprocess.run([sys.executable, "-c", frame], capture_output=True, text=True, check=False, cwd=tmp_path)
