@@ -105,7 +105,7 @@ def _write_weights(tensors: dict[str, Tensor], out_dir: Path) -> None:
 
 
 def choose_size(config: ScanConfig, declared: Declared, match: Match, native: Size | None) -> tuple[Size, str]:
-    """(H, W) of the network's input, and who says so."""
+    """(H, W) of the network's input, and who says so; `native` is the one size of the reference images, if any."""
     if config.preprocess is not None:
         return config.preprocess.size, "request"
     if declared.size is not None:
@@ -131,7 +131,7 @@ def describe_model(opened: Opened) -> dict[str, Any]:
         "layout": repository.kind.value,
         "container": first.container,
         "file_bytes": opened.file_bytes,
-        "files": [_describe_file(path, facts) for path, facts in opened.facts.items()],
+        "files": [describe_file(path, facts) for path, facts in opened.facts.items()],
         "not_scanned": not_scanned,
         "architecture": match.name,
         "architecture_source": opened.inspection.source,
@@ -154,7 +154,8 @@ def describe_model(opened: Opened) -> dict[str, Any]:
     }
 
 
-def _describe_file(path: str, facts: FileFacts) -> dict[str, Any]:
+def describe_file(path: str, facts: FileFacts) -> dict[str, Any]:
+    """A file that the gate let pass, as JSON."""
     opinion = facts.second_opinion
     return {
         "path": path,
