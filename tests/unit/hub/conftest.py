@@ -1,0 +1,54 @@
+from collections.abc import Iterator
+
+import pytest
+
+from core.hub.client import NetworkHub
+from core.hub.source import FileAt, HubFile
+from tests.support.hub import LocalHub, local_hub
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[LocalHub]:
+    with local_hub() as hub:
+        yield hub
+
+
+@pytest.fixture
+def hub(running: LocalHub) -> LocalHub:
+    """A Hub without any past."""
+    running.repos.clear()
+    running.faults.clear()
+    running.asked.clear()
+    running.page_size, running.large_files = 1000, True
+    return running
+
+
+@pytest.fixture
+def client(hub: LocalHub) -> NetworkHub:
+    return NetworkHub(hub.address, (hub.storage,))
+
+
+class MemorySink:
+    """A Sink in memory."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.data = bytearray(data)
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def write(self, data: bytes) -> None:
+        self.data += data
+
+    def rollback(self, size: int) -> None:
+        del self.data[size:]
+
+
+@pytest.fixture
+def sink() -> MemorySink:
+    return MemorySink()
+
+
+def where(commit: str, path: str, data: bytes) -> FileAt:
+    return FileAt("org/name", commit, HubFile(path, len(data), None, None))
