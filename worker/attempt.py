@@ -21,6 +21,7 @@ from worker.protocol import ErrorInfo, JobSpec
 
 INTAKE_DIR = "intake"
 RESULT_DIR = "result"
+INSPECTION_REPORT = "inspection-report.json"  # in the intake folder
 PARSE_LIMIT_S = 900.0
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ def run_children(
     grace_s: float = KILL_GRACE_S,
     parse_limit_s: float = PARSE_LIMIT_S,
 ) -> AttemptEnd:
-    """Parse, then compute, in the empty folder `job_dir`.
+    """Parse, then compute, in the empty folder `job_dir`; a dry run is parsed only.
 
     Args:
         halt: asked several times a second; see children.run_child.
@@ -59,7 +60,8 @@ def run_children(
     def halt_parsing() -> Halt | None:
         return halt() or (Halt.TIME_LIMIT if time.monotonic() > parse_until else None)
 
-    for phase, command, ask in (("parsing", commands.parse, halt_parsing), ("computing", commands.compute, halt)):
+    phases = [("parsing", commands.parse, halt_parsing), ("computing", commands.compute, halt)]
+    for phase, command, ask in phases[:1] if spec.dry_run else phases:
         exit_ = run_child(
             command,
             job_dir,

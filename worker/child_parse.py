@@ -5,7 +5,7 @@ from pathlib import Path
 from core.config import ScanConfig
 from core.context import RunContext
 from core.domain import SandboxMode
-from worker.attempt import INTAKE_DIR
+from worker.attempt import INSPECTION_REPORT, INTAKE_DIR
 from worker.child_common import run_in_child
 from worker.protocol import JobSpec
 from worker.sandbox import confine
@@ -29,16 +29,18 @@ def _inputs(spec: JobSpec) -> list[Path]:
 
 
 def _work(job_dir: Path, spec: JobSpec, ctx: RunContext) -> None:
-    from core.models.intake import intake  # imports torch: only in here
     from core.models.source import Source, SourceFile
 
     source = Source.single(spec.model_path, spec.model_filename)
     if spec.model_files:
         source = Source(tuple(SourceFile(file.path, file.location) for file in spec.model_files))
-    intake(
-        source,
-        spec.reference_path,
-        ScanConfig.from_json(spec.config),
-        job_dir / INTAKE_DIR,
-        ctx,
-    )
+    config = ScanConfig.from_json(spec.config)
+    if spec.dry_run:
+        from core.inspection import inspect  # imports torch: only in here
+
+        report = inspect(source, config, ctx, threads=spec.threads)
+        (job_dir / INTAKE_DIR / INSPECTION_REPORT).write_text(report.model_dump_json())
+        return
+    from core.models.intake import intake
+
+    intake(source, spec.reference_path, config, job_dir / INTAKE_DIR, ctx)

@@ -4,6 +4,7 @@ A job folder holds:
     spec.json            JobSpec, written by the runner
     intake/              written by the parsing child: weights.safetensors, layout.json, inspection.json,
                          reference.safetensors (absent without a reference set), reference.json
+                         (of a dry run: inspection-report.json alone)
     result/              written by the computing child: report.json and the artifacts it names
     outcome.json         ChildResult of the child that ran last
 
@@ -40,6 +41,7 @@ class JobSpec(BaseModel):
     reference_sha256: str | None
     config: dict[str, Any]  # core.config.ScanConfig.to_json()
     threads: int
+    dry_run: bool = False  # the parsing child describes the model, and nobody computes
 
 
 class ErrorInfo(BaseModel):
