@@ -19,6 +19,18 @@ SUBMIT_EXAMPLE: dict[str, Any] = {
     "force": False,
 }
 
+HUB_EXAMPLE: dict[str, Any] = {
+    "model": {"hub": "org/name", "revision": "main"},
+    "reference_set": {"blob": _REFERENCE},
+}
+
+FILES_EXAMPLE: dict[str, Any] = {
+    "model": {
+        "files": [{"path": "config.json", "blob": _REFERENCE}, {"path": "model.safetensors", "blob": _MODEL}],
+        "filename": "vit-tiny",
+    },
+}
+
 SCAN_EXAMPLE: dict[str, Any] = {
     "id": _SCAN_ID,
     "state": "succeeded",
@@ -40,7 +52,7 @@ SCAN_EXAMPLE: dict[str, Any] = {
     ],
     "purification": {"status": "published"},
     "error": None,
-    "model": {"id": "model_01je8r6zq3v5x7c9b2d4f6h8kb", "sha256": _MODEL, "filename": "model.pth"},
+    "model": {"id": "model_01je8r6zq3v5x7c9b2d4f6h8kb", "sha256": _MODEL, "filename": "model.pth", "hub": None},
     "reference_set": {"sha256": _REFERENCE},
     "config": {"kind": "classifier", "architecture": "auto", "purify": "auto", "preset": "standard", "seed": 0},
     "preset": "standard",

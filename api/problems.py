@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from core.errors import AssayError
+from core.hub.errors import HubError
 
 log = logging.getLogger(__name__)
 
@@ -165,6 +166,8 @@ def from_assay_error(request: Request, error: AssayError) -> Response:
         status, headers = error.status, error.headers
     else:
         status, headers = error.http_status, {}
+    if isinstance(error, HubError) and error.retry_after_s > 0:
+        headers = {"Retry-After": f"{error.retry_after_s:.0f}"}
     if status >= 500:
         log.error("request %s failed: %s", request_id_of(request), error)
     return problem_response(request, status, error.code, error.detail, error.hint, headers=headers)

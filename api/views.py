@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api import links
 from api.examples import GATE_EXAMPLE, SCAN_EXAMPLE
 from core.domain import ArtifactRole, GateDecision, JobState, ModelKind, Preset, PurificationStatus, Stage, Verdict
-from core.jobs.views import ModelLink, ModelView, ScanView
+from core.jobs.views import HubCommit, ModelLink, ModelView, ScanView, Submitted
 from core.policy.gate import GateAnswer
 
 
@@ -27,12 +27,26 @@ class ErrorOut(BaseModel):
     hint: str = ""
 
 
+class HubCommitOut(BaseModel):
+    """What a reference to a Hub repository stands for."""
+
+    repo: str
+    revision: str = Field(description="As it was asked for.")
+    commit: str = Field(description="40 hexadecimal digits.")
+    ignored: list[str] = Field(description="Files of the repository that no scan looks at; the first 200.")
+
+    @classmethod
+    def of(cls, hub: HubCommit) -> "HubCommitOut":
+        return cls(repo=hub.repo, revision=hub.revision, commit=hub.commit, ignored=list(hub.ignored))
+
+
 class ModelRefOut(BaseModel):
     """The suspect."""
 
     id: str
-    sha256: str
+    sha256: str = Field(description="Of the file; of a model of several files: of its manifest.")
     filename: str
+    hub: HubCommitOut | None = Field(description="If it was named by a Hub reference.")
 
 
 class ReferenceRefOut(BaseModel):
@@ -95,13 +109,17 @@ class ScanOut(BaseModel):
 class SubmittedOut(ScanOut):
     """The answer to a submission."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{**SCAN_EXAMPLE, "reused": False}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{**SCAN_EXAMPLE, "reused": False, "resolved": None}]})
 
     reused: bool = Field(description="An earlier or live scan of the same files and options answers this one.")
+    resolved: HubCommitOut | None = Field(
+        description="What this request's Hub reference stands for; `model.hub` is what the scan was made from."
+    )
 
     @classmethod
-    def of_submission(cls, view: ScanView, *, reused: bool) -> "SubmittedOut":
-        return cls(**_scan_fields(view), reused=reused)
+    def of_submission(cls, submitted: Submitted) -> "SubmittedOut":
+        resolved = None if submitted.hub is None else HubCommitOut.of(submitted.hub)
+        return cls(**_scan_fields(submitted.scan), reused=submitted.reused, resolved=resolved)
 
 
 class ScanPage(BaseModel):
@@ -140,6 +158,7 @@ class ModelOut(BaseModel):
     num_targets: int | None
     created_at: datetime
     files: list[ModelFileOut]
+    hub: list[HubCommitOut] = Field(description="Commits that hold exactly these files, newest first.")
     scans: list[ScanOut]
     purified_from: list[ModelLinkOut]
     purified_to: list[ModelLinkOut]
@@ -164,6 +183,7 @@ class ModelOut(BaseModel):
                 )
                 for file in view.files
             ],
+            hub=[HubCommitOut.of(item) for item in view.hub],
             scans=[ScanOut.of(scan) for scan in view.scans],
             purified_from=[_model_link(link) for link in view.purified_from],
             purified_to=[_model_link(link) for link in view.purified_to],
@@ -224,7 +244,12 @@ def _scan_fields(view: ScanView) -> dict[str, Any]:
         "error": None
         if view.error is None
         else ErrorOut(code=view.error.code, detail=view.error.detail, hint=view.error.hint),
-        "model": ModelRefOut(id=view.model_id, sha256=view.model_sha256, filename=view.model_filename),
+        "model": ModelRefOut(
+            id=view.model_id,
+            sha256=view.model_sha256,
+            filename=view.model_filename,
+            hub=None if view.hub is None else HubCommitOut.of(view.hub),
+        ),
         "reference_set": None if view.reference_sha256 is None else ReferenceRefOut(sha256=view.reference_sha256),
         "config": view.config,
         "preset": view.preset,

@@ -20,6 +20,7 @@ _MEANINGS = {
     429: "More than the organisation may have; see Retry-After.",
     460: "The bytes do not have the checksum that came with them.",
     500: "Something went wrong on the server, for instance damaged storage.",
+    502: "What the Hub answers cannot be used.",
     503: "Something the service depends on is away; see Retry-After.",
     507: "No room left on the disk.",
 }

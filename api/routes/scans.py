@@ -1,19 +1,18 @@
 """Scans: submit, look, wait, cancel, report, delete."""
 
 import asyncio
-import json
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
 from api import forms, links, uploads
 from api.auth import Scope, requires
+from api.bodies import invalid_body, read_json
 from api.deps import Services, services_of
-from api.examples import FORM_SCHEMA, SUBMIT_EXAMPLE
+from api.examples import FILES_EXAMPLE, FORM_SCHEMA, HUB_EXAMPLE, SUBMIT_EXAMPLE
 from api.ids import known_shape
 from api.problems import ProblemError
 from api.routes import problems_for
@@ -29,7 +28,6 @@ from core.report.schema import Report
 
 router = APIRouter(prefix="/v1/scans", tags=["scans"])
 
-MAX_JSON_BYTES = 256 * 1024
 POLL_S = 0.25
 RETRY_AFTER = {"Retry-After": "2"}
 
@@ -43,7 +41,11 @@ _SUBMIT_BODY = {
     "content": {
         "application/json": {
             "schema": {"$ref": "#/components/schemas/SubmitRequest"},
-            "examples": {"uploaded": {"summary": "Files uploaded before", "value": SUBMIT_EXAMPLE}},
+            "examples": {
+                "uploaded": {"summary": "Files uploaded before", "value": SUBMIT_EXAMPLE},
+                "hub": {"summary": "A repository of the Hub", "value": HUB_EXAMPLE},
+                "files": {"summary": "A model of several files uploaded before", "value": FILES_EXAMPLE},
+            },
         },
         "multipart/form-data": {"schema": FORM_SCHEMA},
     },
@@ -56,11 +58,12 @@ _SUBMIT_BODY = {
     summary="Submit a scan",
     status_code=202,
     response_model=SubmittedOut,
-    responses=problems_for(401, 403, 404, 413, 415, 422, 429, 503, 507),
+    responses=problems_for(401, 403, 404, 413, 415, 422, 429, 500, 502, 503, 507),
     openapi_extra={"requestBody": _SUBMIT_BODY},
 )
 async def submit_scan(request: Request, response: Response, who: MayScan, services: Has) -> SubmittedOut:
-    """As JSON, naming uploaded blobs, or as one form that carries the files. The same files, options and engine
+    """As JSON, naming uploaded blobs or a repository of the Hub, or as one form that carries the files. A Hub reference
+    is resolved to a commit before the answer; its weights are fetched later. The same files, options and engine
     version are answered at once by the earlier result, or by the scan that is under way, unless `force` is true."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "application/json":
@@ -73,32 +76,13 @@ async def submit_scan(request: Request, response: Response, who: MayScan, servic
         )
     response.headers["Location"] = links.scan(submitted.scan.id)
     response.headers.update(RETRY_AFTER)
-    return SubmittedOut.of_submission(submitted.scan, reused=submitted.reused)
+    return SubmittedOut.of_submission(submitted)
 
 
 async def _submit_json(request: Request, services: Services, who: Principal) -> Submitted:
-    body = await uploads.read_small(request, MAX_JSON_BYTES)
-    try:
-        asked = SubmitRequest.model_validate(_parse_json(body))
-    except ValidationError as error:
-        raise _invalid(error) from None
+    asked = await read_json(request, SubmitRequest)
     reference = None if asked.reference_set is None else asked.reference_set.blob
     return await run_in_threadpool(submit, services, who.org_id, asked.model, reference, asked)
-
-
-def _parse_json(body: bytes) -> Any:
-    try:
-        return json.loads(body, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise ProblemError(400, "invalid_json", "The body is not valid JSON.") from None
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _invalid(error: ValidationError) -> RequestValidationError:
-    return RequestValidationError([{**item, "loc": ("body", *item["loc"])} for item in error.errors()])
 
 
 async def _submit_form(request: Request, services: Services, who: Principal) -> Submitted:
@@ -127,7 +111,7 @@ def _commit_form(form: forms.StreamedForm, services: Services, who: Principal) -
     try:
         options = options_from_fields(form.fields)
     except ValidationError as error:
-        raise _invalid(error) from None
+        raise invalid_body(error) from None
     options.to_config(has_reference="reference" in form.files)
     services.jobs.check_stored_quota(who.org_id, sum(part.writer.size for part in form.files.values()))
     digests = {}

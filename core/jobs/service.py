@@ -146,7 +146,7 @@ class JobService(Reading, Contents, Leases, Judging, Deletion, Uploads):
                     scan_id = candidate
                 record = scans.get(org_id, scan_id)
                 assert record is not None
-                return Submitted(to_view(record), reused)
+                return Submitted(to_view(record), reused, request.contents.hub if request.contents else None)
         raise UnavailableError("busy", "Too many equal submissions at once.", "Try again in a moment.")
 
     def request_cancel(self, org_id: str, scan_id: str) -> ScanView:

@@ -105,6 +105,7 @@ class Submitted:
 
     scan: ScanView
     reused: bool  # an earlier or a live scan of the same content, not a new one
+    hub: HubCommit | None = None  # what the request's own reference stands for
 
 
 @dataclass(frozen=True, slots=True)
