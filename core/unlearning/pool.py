@@ -76,6 +76,13 @@ class TriggerPool:
         self._weights = torch.cat([_MEMORY * self._weights, fresh])
         self._triggers.extend(triggers)
 
+    def broaden(self, triggers: Sequence[InvertedTrigger]) -> None:
+        """Give half of the total weight to components that stand for no evidence, in equal parts."""
+        if triggers:
+            share = torch.full((len(triggers),), 1 / len(triggers))
+            self._weights = torch.cat([0.5 * self._weights, 0.5 * share])
+            self._triggers.extend(triggers)
+
     def sample(self, suspect: SuspectModel, pixels: Tensor, labels: Tensor, generator: torch.Generator) -> Triggered:
         """Give each image a component drawn by weight, a strength of its own and a one-step residual.
 

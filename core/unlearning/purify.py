@@ -18,6 +18,7 @@ from core.report.schema import Utility
 from core.unlearning.guard import guard, interpolated
 from core.unlearning.pool import TriggerPool
 from core.unlearning.step import UnlearningStep
+from core.unlearning.waves import obeyed_waves
 
 #: Whether what was inverted on a model is no more than a clean model shows.
 IsSettled = Callable[[SuspectModel, InversionResult], bool]
@@ -103,9 +104,12 @@ def purify(
     current, teacher = suspect.clone(), suspect.clone()
     teacher.module.to(memory_format=torch.channels_last)
     found, images, rounds, settled = inversion, 0, 0, False
+    pool.add(found.triggers)
+    if is_settled(suspect, inversion):
+        # The owner asked for it all the same: cover also what the search for least changes cannot reach.
+        pool.broaden(obeyed_waves(suspect, fit_on, generator))
     while True:
         whole = ctx.part(rounds / config.rounds, (rounds + 1) / config.rounds)
-        pool.add(found.triggers)
         current.module.to(memory_format=torch.channels_last)
         step = UnlearningStep(teacher, current, pool, config, generator)
         lr = config.lr * (1 - _DENSE_SLOWER * pool.dense_share)
@@ -125,6 +129,7 @@ def purify(
         settled = is_settled(current, found)
         if settled:
             break
+        pool.add(found.triggers)
     chosen = guard(suspect, current, pool.convincing, held_out, config.utility_budget)
     ctx.progress(1.0)
     return Purified(

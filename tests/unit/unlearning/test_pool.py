@@ -72,3 +72,14 @@ def _dense() -> InvertedTrigger:
     transition = torch.zeros(4, 4)
     transition[[0, 1, 3], 2] = 1
     return InvertedTrigger(operator.freeze(), 2, transition, 0.4, 1.0, 1.0)
+
+
+def test_broadening_takes_half_of_the_weight_and_convinces_nobody(planted: Any) -> None:
+    one = planted.inversion.triggers[0]
+    pool = TriggerPool()
+    pool.add([one])
+    pool.broaden([one] * 8)
+    assert pool.weights == pytest.approx((0.5, *[0.0625] * 8))
+    assert len(pool.convincing) == 1
+    pool.broaden([])
+    assert len(pool.triggers) == 9

@@ -21,12 +21,11 @@ LOOK = InversionConfig(restarts=1, batch_size=16, screen_steps=1, refine_steps=1
 CONFIG = UnlearningConfig(rounds=2, steps=80, batch_size=32)
 
 
-def _settled(_: SuspectModel, __: InversionResult) -> bool:
-    return True
-
-
 def _run(planted: Any, config: UnlearningConfig = CONFIG, **options: Any) -> Purified:
-    arguments = {"seed": 0, "ctx": RunContext(), "is_settled": _settled, "reference": planted.reference} | options
+    def settled(model: SuspectModel, _: InversionResult) -> bool:
+        return model is not planted.model  # convicted before, acquitted after one round
+
+    arguments = {"seed": 0, "ctx": RunContext(), "is_settled": settled, "reference": planted.reference} | options
     reference = arguments.pop("reference")
     return purify(planted.model, planted.inversion, reference, config, LOOK, **arguments)
 
@@ -107,13 +106,22 @@ def test_rounds_go_on_until_settled(planted: Any) -> None:
 
     def third_time(_: SuspectModel, found: InversionResult) -> bool:
         looks.append(found.images_processed)
-        return len(looks) == 2
+        return len(looks) == 3  # the first look is the suspect's own
 
     result = _run(planted, replace(CONFIG, steps=4, rounds=4), is_settled=third_time)
     assert (result.rounds, result.settled) == (2, True)
-    assert result.images_processed > sum(looks) > 0
+    assert result.images_processed > sum(looks[1:]) > 0
     result = _run(planted, replace(CONFIG, steps=4, rounds=2), is_settled=lambda *_: False)
     assert (result.rounds, result.settled) == (2, False)
+
+
+def test_an_acquitted_model_is_taught_waves_too(planted: Any) -> None:
+    usual, broad = (
+        _run(planted, replace(CONFIG, steps=4, rounds=1), is_settled=lambda *_, answer=answer: answer)
+        for answer in (False, True)
+    )
+    pairs = zip(usual.model.trainable_parameters(), broad.model.trainable_parameters(), strict=True)
+    assert any(not torch.equal(one, other) for one, other in pairs)
 
 
 def test_a_budget_that_is_exceeded_is_said_and_not_accepted(planted: Any) -> None:
@@ -163,5 +171,14 @@ def test_too_few_images_or_nothing_found_is_refused(planted: Any) -> None:
     assert caught.value.code == "reference_too_small"
     nothing = InversionResult((), {}, (), 0)
     with pytest.raises(InvalidInputError) as caught:
-        purify(planted.model, nothing, planted.reference, CONFIG, LOOK, seed=0, ctx=RunContext(), is_settled=_settled)
+        purify(
+            planted.model,
+            nothing,
+            planted.reference,
+            CONFIG,
+            LOOK,
+            seed=0,
+            ctx=RunContext(),
+            is_settled=lambda *_: True,
+        )
     assert caught.value.code == "nothing_to_unlearn"
