@@ -1,26 +1,24 @@
-"""Reads a reference set from an archive or a folder: decoded, resized, labelled, with a reason for every reject."""
+"""Reads a reference set for a model: decoded, resized, labelled, with a reason for every reject."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from core.data.labels import Labelling, read_labels
+from core.data.checking import native_size, pictures, require_enough, shortened
+from core.data.images import Size, fit
+from core.data.labels import Labelling, find_labels, match_labels
 from core.data.members import Members, open_members
-from core.data.transforms import open_image, to_pixels
 from core.errors import InvalidInputError
 
-MIN_IMAGES = 10
-MAX_IMAGES = 20_000
 #: Decoded, at the model's input size.
 MAX_DECODED_BYTES = 4 << 30
-_MAX_REASONS = 100
-_PEEKS = 200
-
-Size = tuple[int, int]
+_MAX_MISSING = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,7 @@ class DecodedReference:
     Attributes:
         pixels: (N, C, H, W) uint8.
         labels: (N,) int64, or None.
-        report: what was used and what was not, as JSON.
+        report: what was used and what was not, and how it fits the model, as JSON.
     """
 
     pixels: Tensor
@@ -45,6 +43,7 @@ def read_reference(
     channels: int,
     choose_size: Callable[[Size | None], Size],
     on_progress: Callable[[float], None],
+    class_names: Sequence[str] = (),
 ) -> DecodedReference:
     """Reads the archive or folder at `path`.
 
@@ -53,42 +52,26 @@ def read_reference(
         channels: of the model's input: 1 or 3.
         choose_size: the model's (H, W), given the images' own size if they all have one.
         on_progress: called with the fraction done.
+        class_names: the model's own, by class index; empty if it has none.
 
     Raises:
         InvalidInputError: `reference_too_small`, `reference_too_large`, `reference_labels_do_not_fit`, ...
     """
     with open_members(path) as members:
-        labelling = read_labels(members.names, members.read, num_classes)
-        if len(labelling.images) > MAX_IMAGES:
-            raise InvalidInputError(
-                "reference_too_large",
-                f"{len(labelling.images)} images; at most {MAX_IMAGES}.",
-                "A few hundred images per ten classes are enough.",
-            )
-        native = _native_size(members, labelling.images)
+        labelling = match_labels(find_labels(members.names, members.read), num_classes, class_names)
+        native = native_size(members, labelling.images)
         size = choose_size(native)
         if len(labelling.images) * channels * size[0] * size[1] > MAX_DECODED_BYTES:
             raise InvalidInputError(
                 "reference_too_large", f"{len(labelling.images)} images of {size} are too much.", "Send fewer images."
             )
-        return _decode(members, labelling, channels, size, native, on_progress)
-
-
-def _native_size(members: Members, names: list[str]) -> Size | None:
-    """(H, W) if all of up to 200 images spread over the set have it."""
-    sizes: set[Size] = set()
-    for name in names[:: max(1, len(names) // _PEEKS)]:
-        try:
-            image = open_image(members.read(name))
-        except ValueError:  # counted as rejected when decoded
-            continue
-        sizes.add((image.height, image.width))
-    return next(iter(sizes)) if len(sizes) == 1 else None
+        return _decode(members, labelling, num_classes, channels, size, native, on_progress)
 
 
 def _decode(
     members: Members,
     labelling: Labelling,
+    num_classes: int,
     channels: int,
     size: Size,
     native: Size | None,
@@ -97,22 +80,10 @@ def _decode(
     rejected = list(labelling.rejected)
     kept: list[int] = []
     pixels: list[Tensor] = []
-    for i, name in enumerate(labelling.images):
-        if i % 64 == 0:
-            on_progress(i / len(labelling.images))
-        try:
-            pixels.append(to_pixels(open_image(members.read(name)), channels, size))
-        except ValueError as error:  # of the member or of the image in it
-            rejected.append(f"{name}: {error}")
-            continue
-        kept.append(i)
-    if len(pixels) < MIN_IMAGES:
-        why = f" Not used: {'; '.join(reason[:160] for reason in rejected[:5])}." if rejected else ""
-        raise InvalidInputError(
-            "reference_too_small",
-            f"{len(pixels)} usable images; at least {MIN_IMAGES} are needed.{why}",
-            "Send PNG, JPEG or WEBP images the model was made for, some tens per class.",
-        )
+    for picture in pictures(members, labelling.images, "L" if channels == 1 else "RGB", rejected, on_progress):
+        pixels.append(_to_tensor(fit(picture.image, size)))
+        kept.append(picture.index)
+    require_enough(len(pixels), rejected)
     labels = None
     if labelling.labels is not None:
         labels = torch.tensor([labelling.labels[i] for i in kept], dtype=torch.int64)
@@ -120,16 +91,30 @@ def _decode(
         "images": len(members.names),
         "images_used": len(kept),
         "labelled": labels is not None,
-        "classes_present": len(set(labels.tolist())) if labels is not None else 0,
         "class_names": list(labelling.class_names),
         "label_mapping": labelling.mapping,
+        "matched_by": labelling.matched_by,
+        **_fit_to_model(labels, num_classes),
         "native_size": list(native) if native else None,
         "size": list(size),
-        "rejected": _shortened(rejected),
+        "rejected": shortened(rejected),
+        "rejected_total": len(rejected),
     }
     return DecodedReference(torch.stack(pixels), labels, report)
 
 
-def _shortened(reasons: list[str]) -> list[str]:
-    shown = [reason[:240] for reason in reasons[:_MAX_REASONS]]
-    return shown + ([f"... and {len(reasons) - _MAX_REASONS} more"] if len(reasons) > _MAX_REASONS else [])
+def _fit_to_model(labels: Tensor | None, num_classes: int) -> dict[str, Any]:
+    """Which classes have images; nothing is known of an unlabelled set."""
+    present = set() if labels is None else set(labels.tolist())
+    missing = [] if labels is None else [i for i in range(num_classes) if i not in present]
+    return {
+        "classes_present": len(present),
+        "classes_missing": missing[:_MAX_MISSING],
+        "classes_missing_total": len(missing),
+    }
+
+
+def _to_tensor(image: Image.Image) -> Tensor:
+    """(C, H, W) uint8."""
+    array = np.array(image, dtype=np.uint8)
+    return torch.from_numpy(array.reshape(image.height, image.width, -1)).permute(2, 0, 1).contiguous()

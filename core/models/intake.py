@@ -89,6 +89,7 @@ def _intake(source: Source, reference_path: Path | None, config: ScanConfig, out
         decoded = read_reference(
             reference_path,
             num_classes=match.num_classes,
+            class_names=opened.labels,
             channels=match.in_channels,
             choose_size=choose,
             on_progress=lambda fraction: ctx.progress(0.5 + 0.5 * fraction),

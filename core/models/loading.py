@@ -93,7 +93,7 @@ class LoadedSuspect:
         """For the report; None without a reference set."""
         if self.reference_report is None:
             return None
-        fields = ("images", "images_used", "labelled", "classes_present", "rejected")
+        fields = set(ReferenceInfo.model_fields) - {"sha256"}
         return ReferenceInfo(sha256=sha256 or "", **{key: self.reference_report[key] for key in fields})
 
 

@@ -86,7 +86,15 @@ class ReferenceInfo(_Model):
     images_used: int
     labelled: bool
     classes_present: int
-    rejected: list[str] = Field(default_factory=list, description="Per-file reasons for what was not used.")
+    matched_by: str = Field(
+        default="unlabelled",
+        description="How labels became classes: index, name (the model's own), order (alphabetical) or unlabelled.",
+    )
+    label_mapping: str = Field(default="", description="The same in words.")
+    classes_missing: list[int] = Field(default_factory=list, description="Classes without an image; the first 50.")
+    classes_missing_total: int = 0
+    rejected: list[str] = Field(default_factory=list, description="Per-file reasons for what was not used; capped.")
+    rejected_total: int = 0
 
 
 class Statistic(_Model):

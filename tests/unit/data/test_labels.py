@@ -4,14 +4,16 @@ from collections.abc import Callable
 
 import pytest
 
-from core.data.labels import Labelling, read_labels
+from core.data.labels import Labelling, find_labels, match_labels
 from core.errors import InvalidInputError
 
 
-def _read(names: list[str], table: str | bytes = "", num_classes: int = 3) -> Labelling:
+def _read(
+    names: list[str], table: str | bytes = "", num_classes: int = 3, class_names: tuple[str, ...] = ()
+) -> Labelling:
     content = table.encode() if isinstance(table, str) else table
     reader: Callable[[str], bytes] = lambda name: content  # noqa: E731
-    return read_labels(tuple(sorted(names)), reader, num_classes)
+    return match_labels(find_labels(tuple(sorted(names)), reader), num_classes, class_names)
 
 
 FOLDERS: dict[str, tuple[list[str], list[int] | None]] = {
@@ -53,7 +55,10 @@ def test_class_names() -> None:
         (["a/a.png", "b/b.png", "c/c.png", "d/d.png"], ["4 folders"]),
         (["0/a.png", "3/b.png"], ["0 to 2", "3"]),
         (["1-cat/a.png", "1-dog/b.png"], ["two folders", "1-cat, 1-dog"]),
-        (["0/a.png", "cat/b.png"], ["2 folders"]),
+        (["0/a.png", "cat/b.png"], ["some folders are class indices", "cat"]),
+        (["-1/a.png", "0/b.png"], ["-1 is none"]),
+        (["0/a.png", "1.5e3x/b.png", "nan/c.png"], ["nan is none"]),
+        (["\u0663/a.png", "0/b.png"], ["\u0663 is none"]),
     ],
 )
 def test_folders_that_do_not_fit(names: list[str], words: list[str]) -> None:
@@ -88,7 +93,7 @@ def test_tables(case: str, around: str) -> None:
 
 def test_rows_out_of_range_are_named() -> None:
     with pytest.raises(InvalidInputError) as caught:
-        _read(["a.png", "b.png", "labels.csv"], "filename,label\na.png,1\nb.png,3\nc.png,12\n")
+        _read(["a.png", "b.png", "c.png", "labels.csv"], "filename,label\na.png,1\nb.png,3\nc.png,12\n")
     assert caught.value.code == "reference_labels_do_not_fit"
     assert "row 3 (3), row 4 (12)" in caught.value.detail
 
@@ -117,9 +122,59 @@ def test_names_in_a_table_must_be_as_many_as_the_classes() -> None:
 def test_what_is_left_over_is_told() -> None:
     labelling = _read(["a.png", "b.png", "notes.txt", "labels.csv"], "a.png,1\ngone.png,2\n")
     assert labelling.images == ["a.png"]
-    assert labelling.rejected == [
+    assert [str(reject) for reject in labelling.rejected] == [
         "notes.txt: not PNG, JPEG or WEBP",
         "b.png: no row in labels.csv",
         "labels.csv, row 2: there is no image 'gone.png'",
     ]
-    assert _read(["0/a.png", "b.png"]).rejected == ["b.png: outside of the class folders"]
+    (reject,) = _read(["0/a.png", "b.png"]).rejected
+    assert (str(reject), reject.code) == ("b.png: outside of the class folders", "label_missing")
+
+
+def test_a_row_that_fits_two_images_gives_neither_a_label() -> None:
+    labelling = _read(["x/a.png", "y/a.png", "b.png", "labels.csv"], "a.png,1\nb.png,2\n")
+    assert labelling.images == ["b.png"]
+    assert [reject.code for reject in labelling.rejected] == ["label_ambiguous"] * 2
+    assert _read(["x/a.png", "y/a.png", "labels.csv"], "x/a.png,1\ny/a.png,2\n").labels == [1, 2]
+
+
+MODEL = ("tench, Tinca tinca", "Gold Fish", "911 turbo")
+
+
+@pytest.mark.parametrize(
+    ("folders", "labels", "matched_by"),
+    [
+        (["tench", "gold_fish"], [1, 0], "name"),
+        (["TINCA TINCA", "911-Turbo"], [2, 0], "name"),
+        (["0", "2"], [0, 2], "index"),
+        (["0-tench", "1-gold fish"], [0, 1], "index"),
+        (["n01", "n02", "n03"], [0, 1, 2], "order"),
+    ],
+)
+def test_names_of_the_model(folders: list[str], labels: list[int], matched_by: str) -> None:
+    labelling = _read([f"{folder}/{i}.png" for i, folder in enumerate(folders)], class_names=MODEL)
+    assert sorted(labelling.labels or []) == sorted(labels)
+    assert labelling.matched_by == matched_by
+    assert labelling.class_names == MODEL
+
+
+def test_numbers_are_indices_also_where_classes_are_called_by_numbers() -> None:
+    assert _read(["0/a.png", "1/b.png"], class_names=("2", "1", "0")).labels == [0, 1]
+
+
+def test_names_that_contradict_the_model_are_told() -> None:
+    labelling = _read(["0-goldfish/a.png", "1-gold fish/b.png"], class_names=MODEL)
+    assert labelling.mapping.endswith("otherwise: 0-goldfish")
+
+
+@pytest.mark.parametrize(
+    ("folders", "words"), [(["tench", "shark"], "no class shark"), (["tench", "gold fish", "x"], "no class x")]
+)
+def test_names_the_model_does_not_have(folders: list[str], words: str) -> None:
+    with pytest.raises(InvalidInputError, match=words):
+        _read([f"{folder}/{i}.png" for i, folder in enumerate(folders)], class_names=MODEL)
+
+
+def test_two_classes_of_one_name() -> None:
+    with pytest.raises(InvalidInputError, match="several classes called crane"):
+        _read(["crane/a.png", "owl/b.png"], class_names=("crane", "Crane", "owl"))

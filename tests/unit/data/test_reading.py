@@ -85,47 +85,17 @@ def test_clutter_is_ignored(tmp_path: Path) -> None:
     assert decoded.report["rejected"] == []
 
 
-def _animation() -> bytes:
-    buffer = io.BytesIO()
-    frames = [Image.new("RGB", (32, 32), (i * 20, 0, 0)) for i in range(5)]
-    frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:])
-    return buffer.getvalue()
-
-
-def _deep() -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(np.full((32, 32), 40_000, dtype=np.uint16)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _tiff() -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (32, 32)).save(buffer, "TIFF")
-    return buffer.getvalue()
-
-
-def _huge() -> bytes:
-    buffer = io.BytesIO()
-    Image.new("1", (6000, 6000)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-REJECTS: dict[str, tuple[Any, str]] = {
-    "garbage.png": (lambda: b"no image", "cannot be read"),
-    "empty.png": (lambda: b"", "cannot be read"),
-    "cut.png": (lambda: png(0)[:-40], "damaged or truncated"),
-    "moving.webp": (_animation, "5 frames"),
-    "deep.png": (_deep, "8 bits"),
-    "tiff.jpg": (_tiff, "cannot be read"),
-    "huge.png": (_huge, "too many"),
-    "notes.txt": (lambda: b"hello", "not PNG"),
+REJECTS = {
+    "garbage.png": (b"no image", "not PNG"),
+    "cut.png": (png(0)[:-40], "truncated"),
+    "notes.txt": (b"hello", "not PNG"),
 }
 
 
 @pytest.mark.parametrize("name", REJECTS)
 def test_every_reject_has_its_reason(name: str, tmp_path: Path) -> None:
-    make, reason = REJECTS[name]
-    files = {f"{i % 2}/{i}.png": png(i) for i in range(10)} | {f"1/{name}": make()}
+    content, reason = REJECTS[name]
+    files = {f"{i % 2}/{i}.png": png(i) for i in range(10)} | {f"1/{name}": content}
     decoded = _read(zip_of(files, tmp_path / "r.zip"))
     assert len(decoded.pixels) == 10
     assert decoded.labels is not None
@@ -133,6 +103,7 @@ def test_every_reject_has_its_reason(name: str, tmp_path: Path) -> None:
     (told,) = decoded.report["rejected"]
     assert told.startswith(f"1/{name}: ")
     assert reason in told
+    assert decoded.report["rejected_total"] == 1
     assert decoded.report["images"] == 11
     assert decoded.report["images_used"] == 10
 
@@ -160,7 +131,7 @@ def test_a_truncated_archive(keep: float, tmp_path: Path) -> None:
     path.write_bytes(content[: int(len(content) * keep)])
     with pytest.raises(InvalidInputError) as caught:
         _read(path)
-    assert caught.value.code == "invalid_reference"
+    assert caught.value.code == "invalid_archive"
 
 
 def test_a_damaged_member_is_one_reject(tmp_path: Path) -> None:
@@ -181,7 +152,7 @@ def test_names_that_lead_outside(name: str, tmp_path: Path) -> None:
     files = {f"{i}.png": png(i) for i in range(10)} | {name: png(0)}
     with pytest.raises(InvalidInputError) as caught:
         _read(zip_of(files, tmp_path / "r.zip"))
-    assert caught.value.code == "unsafe_reference_archive"
+    assert caught.value.code == "unsafe_archive_paths"
     assert list(tmp_path.iterdir()) == [tmp_path / "r.zip"]
 
 
@@ -191,7 +162,7 @@ def test_links_are_refused_in_archives_and_skipped_in_folders(tmp_path: Path) ->
         link = zipfile.ZipInfo("0/link.png")
         link.external_attr = 0o120777 << 16
         archive.writestr(link, "/etc/passwd")
-    with pytest.raises(InvalidInputError, match="link or a device"):
+    with pytest.raises(InvalidInputError, match="unsafe_archive_links"):
         _read(path)
 
     folder = tmp_path / "folder"
