@@ -9,12 +9,14 @@ from typing import Any
 
 from core.config import ScanConfig
 from core.domain import JobState
+from core.hub.reference import HubRef
 from core.jobs.service import JobService, ScanView, SubmitScan
 from core.registry.session import Database
 from core.settings import Settings
 from core.storage.local import LocalBlobStore
 from tests.support.processes import wait_until
 from worker.hub import hub_desk
+from worker.materials import Materials
 
 ORG = "org_default"
 _numbers = itertools.count()
@@ -52,12 +54,22 @@ class Desk:
 
     def submit(self, config: ScanConfig | None = None, **script: Any) -> str:
         """Queue a scan whose children follow `script` (see fake_children/child.py); returns its id."""
-        script = {"name": next(_numbers), "log": str(self.log), **script}
-        model = self.upload(json.dumps(script).encode())
+        model = self.upload(self.script(**script))
         return self.submit_blob(model, "model.json", None, config or ScanConfig())
 
     def submit_blob(self, model: str, filename: str, reference: str | None, config: ScanConfig) -> str:
         return self.service.submit(ORG, SubmitScan(model, filename, reference, config, False)).scan.id
+
+    def submit_hub(self, repo: str, revision: str = "main") -> str:
+        """Queue a scan of a Hub reference, as the API does."""
+        materials = Materials(self.service, self.store, self.desk)
+        contents = materials.resolve(ORG, HubRef(repo, revision))
+        request = SubmitScan(contents.manifest.sha256, repo, None, ScanConfig(), False, contents)
+        return self.service.submit(ORG, request).scan.id
+
+    def script(self, **script: Any) -> bytes:
+        """A config.json that stand-in children follow."""
+        return json.dumps({"name": next(_numbers), "log": str(self.log), **script}).encode()
 
     def view(self, scan_id: str) -> ScanView:
         return self.service.get(ORG, scan_id)

@@ -9,6 +9,7 @@ The model file (of a repository: its config.json) is JSON (all keys optional):
     fail        {"code", "detail", "retryable"}: end as failed
     ignore_term true: SIGTERM changes nothing
     tamper      "artifact" | "digest" | "schema" | "link": spoil the result
+    environment file that gets what each child finds in its environment and its folder
     log         file that gets one line per start and end of the computing child
 """
 
@@ -127,6 +128,9 @@ def statistic_free_report(artifacts):
     }
 
 
+if "environment" in script:
+    with open(script["environment"], "a") as file:
+        file.write(f"{phase} {dict(os.environ)} {(job_dir / 'spec.json').read_text()}\n")
 signal.signal(signal.SIGTERM, on_term)
 if phase == "parse":
     maybe_die("parse")
