@@ -31,6 +31,8 @@ FILES_EXAMPLE: dict[str, Any] = {
     },
 }
 
+INSPECT_EXAMPLE: dict[str, Any] = {"model": {"hub": "org/name", "revision": "main"}, "preset": "standard"}
+
 SCAN_EXAMPLE: dict[str, Any] = {
     "id": _SCAN_ID,
     "state": "succeeded",

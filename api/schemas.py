@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-from api.examples import SUBMIT_EXAMPLE
+from api.examples import INSPECT_EXAMPLE, SUBMIT_EXAMPLE
 from api.filenames import clean_filename
 from core.config import Preprocess, ScanConfig
 from core.domain import ModelKind, Preset, PurifyMode
@@ -156,6 +156,22 @@ class ScanOptions(BaseModel):
             purify=self.purify,
             seed=self.seed,
         )
+
+
+class InspectRequest(BaseModel):
+    """The JSON body of POST /v1/models:inspect."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [INSPECT_EXAMPLE]})
+
+    model: ModelRef
+    architecture: Architecture = Field(default="auto", description="auto, or a name such as preactresnet18.")
+    preprocess: Literal["auto"] | PreprocessSpec = "auto"
+    preset: Preset = Field(default=Preset.STANDARD, description="Whose cost is estimated.")
+
+    def to_config(self) -> ScanConfig:
+        """The engine's configuration, as a scan with these options would have it."""
+        options = ScanOptions(architecture=self.architecture, preprocess=self.preprocess, preset=self.preset)
+        return options.to_config(has_reference=False)
 
 
 class SubmitRequest(ScanOptions):

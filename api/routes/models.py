@@ -1,21 +1,89 @@
 """Models and where they come from."""
 
+import threading
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
+from starlette.concurrency import run_in_threadpool
 
 from api.auth import Scope, requires
+from api.bodies import read_json
 from api.deps import Services, services_of
 from api.ids import known_shape
 from api.routes import problems_for
+from api.schemas import InspectRequest
+from api.submission import resolve
 from api.views import ModelOut
+from core.errors import CanceledError, UnavailableError
+from core.jobs.wording import blob_not_found
 from core.registry.keys import Principal
+from core.report.inspection import InspectionReport
+from worker.children import Halt, real_children
+from worker.inspection import inspect_model
+from worker.transfer import Halted
+from worker.workspace import work_root
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
+MAX_INSPECTIONS = 2  # at a time, in this process
+_slots = threading.BoundedSemaphore(MAX_INSPECTIONS)
+
+MayScan = Annotated[Principal, Depends(requires(Scope.SCAN))]
 MayRead = Annotated[Principal, Depends(requires(Scope.READ))]
 MayDelete = Annotated[Principal, Depends(requires(Scope.ADMIN))]
 Has = Annotated[Services, Depends(services_of)]
+
+
+_INSPECT_BODY = {
+    "required": True,
+    "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{InspectRequest.__name__}"}}},
+}
+
+
+@router.post(
+    ":inspect",
+    operation_id="inspect_model",
+    summary="Look at a model without scanning it",
+    response_model=InspectionReport,
+    responses=problems_for(400, 401, 403, 404, 413, 422, 429, 500, 502, 503, 507),
+    openapi_extra={"requestBody": _INSPECT_BODY},
+)
+async def inspect(request: Request, who: MayScan, services: Has) -> InspectionReport:
+    """A dry run: layout, architecture, classes, preprocessing, what the gate says, what a scan would need and cost.
+    Nothing is searched for and nothing is kept. A model that is refused is answered with 200 and the reason."""
+    asked = await read_json(request, InspectRequest)
+    return await run_in_threadpool(_inspect, services, who.org_id, asked)
+
+
+def _inspect(services: Services, org_id: str, asked: InspectRequest) -> InspectionReport:
+    if not _slots.acquire(blocking=False):
+        raise UnavailableError(
+            "inspections_busy", f"{MAX_INSPECTIONS} models are being looked at already.", "Try again in some seconds."
+        )
+    try:
+        config = asked.to_config()
+        model = resolve(services, org_id, asked.model)
+        if model.contents is None and not services.jobs.has_blob(org_id, model.sha256):
+            raise blob_not_found()
+
+        def halt() -> Halt | None:
+            return Halt.DRAINING if services.stopping.is_set() else None
+
+        placed = services.materials.place(org_id, model.sha256, model.contents, halt=halt)
+        return inspect_model(
+            placed.model_path,
+            model.filename,
+            placed.model_files,
+            config,
+            work_root(services.settings.data_dir),
+            real_children(services.settings.sandbox),
+            threads=services.settings.threads,
+            should_stop=services.stopping.is_set,
+        )
+    except (Halted, CanceledError):
+        raise UnavailableError("server_stopping", "The server is about to stop.", "Try again later.") from None
+    finally:
+        _slots.release()
 
 
 @router.get(

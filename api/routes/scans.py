@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 
 from api import forms, links, uploads
 from api.auth import Scope, requires
-from api.bodies import invalid_body, read_json
+from api.bodies import MAX_JSON_BYTES, invalid_body, read_json
 from api.deps import Services, services_of
 from api.examples import FILES_EXAMPLE, FORM_SCHEMA, HUB_EXAMPLE, SUBMIT_EXAMPLE
 from api.ids import known_shape

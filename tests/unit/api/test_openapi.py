@@ -52,6 +52,7 @@ def test_operation_ids_are_unique_and_stable(document: dict) -> None:  # type: i
         "head_blob",
         "head_upload",
         "healthz",
+        "inspect_model",
         "list_scans",
         "list_uploads",
         "put_blob",
