@@ -153,7 +153,7 @@ def test_what_may_pass_is_tried_three_times(hub: LocalHub, office: Desk, fault: 
     scan = office.submit_hub("org/name")
     assert make_runner(office).run(scan) is JobState.QUEUED
     if code == "hub_rate_limited":
-            with office.db.read() as session:
+        with office.db.read() as session:
             job = session.get_one(ScanJob, scan)
             assert (job.not_before - office.db.now(session)).total_seconds() > 400
     assert again(office, scan) is JobState.QUEUED
