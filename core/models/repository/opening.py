@@ -121,7 +121,7 @@ def _open_checkpoint(repository: Repository, config: ScanConfig, progress: Progr
     raw = read_checkpoint(file.location, file.path)
     progress(0.2)
     found = unwrap(raw)
-    check_tensors(found.tensors | found.auxiliary, raw.file_bytes)
+    check_tensors(found.tensors | found.auxiliary)
     progress(0.6)
     inspection = infer(_shapes(found.tensors), config.architecture)
     return Opened(
@@ -154,7 +154,7 @@ def _open_repository(repository: Repository, plan: Plan, config: ScanConfig, pro
         raw = read_checkpoint(file.location, file.path)
         facts[file.path] = raw.facts
         found = unwrap_bare(raw, file.path) if repository.kind is RepositoryKind.TRANSFORMERS else unwrap(raw)
-        check_tensors(found.tensors | found.auxiliary, raw.file_bytes)
+        check_tensors(found.tensors | found.auxiliary)
         read.append(found)
         progress(0.6 * (number + 1) / len(files))
     shards, copies = read[: len(repository.weights)], read[len(repository.weights) :]

@@ -80,7 +80,7 @@ def _refuse_names(data: memoryview, tape: Tape, subject: Subject, member: str | 
     listed = ", ".join(shown(name) for name in sorted(names)[:_SHOWN_NAMES])
     if len(names) > _SHOWN_NAMES:
         listed += f" and {len(names) - _SHOWN_NAMES} more"
-    if any(name.startswith(("__torch__.", "torch.jit.")) for name in names):
+    if all(name.startswith(("__torch__.", "torch.jit._pickle.")) for name in names):
         raise subject.unsupported(
             "unsupported_torchscript", f"This is TorchScript, which is code: {listed}.", member=member
         )

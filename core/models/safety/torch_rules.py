@@ -60,6 +60,7 @@ def check_torch_zip(data: memoryview, subject: Subject, limits: Limits) -> FileF
         raise subject.unsafe(
             "unsafe_pickle_surplus", f"{len(body) - end} bytes follow the end of the pickle.", member=pickle.name
         )
+    found = _find_tensors(values[0], subject, limits)
     for key, storage in tape.storages.items():
         if key not in blocks:
             raise subject.invalid(
@@ -73,7 +74,7 @@ def check_torch_zip(data: memoryview, subject: Subject, limits: Limits) -> FileF
             )
     for key in blocks.keys() - tape.storages.keys():
         raise subject.unsafe(_STRANGE, "No tensor refers to this member.", member=blocks[key].name)
-    tensors = _check_tensors(values[0], tape.storages, blocks, len(data), subject, limits)
+    tensors = _check_tensors(found, tape.storages, blocks, len(data), subject, limits)
     return FileFacts(
         Container.TORCH_ZIP,
         len(data),
@@ -179,7 +180,8 @@ def check_torch_legacy(data: memoryview, subject: Subject, limits: Limits) -> Fi
             raise subject.invalid("invalid_checkpoint", "The file is truncated.", member=f"storage {key}")
     if position != len(data):
         raise subject.unsafe("unsafe_pickle_surplus", f"{len(data) - position} bytes follow the last storage.")
-    tensors = _check_tensors(content, tape.storages, blocks, len(data), subject, limits)
+    found = _find_tensors(content, subject, limits)
+    tensors = _check_tensors(found, tape.storages, blocks, len(data), subject, limits)
     return FileFacts(
         Container.TORCH_LEGACY,
         len(data),
@@ -192,8 +194,15 @@ def check_torch_legacy(data: memoryview, subject: Subject, limits: Limits) -> Fi
     )
 
 
+def _find_tensors(content: Any, subject: Subject, limits: Limits) -> dict[str, TensorRef | ArrayRef]:
+    try:
+        return find_tensors(content, limits)
+    except NestingError as error:
+        raise subject.unsupported("unsupported_checkpoint_nesting", f"The checkpoint holds {error}.") from error
+
+
 def _check_tensors(
-    content: Any,
+    found: Mapping[str, TensorRef | ArrayRef],
     storages: Mapping[str, StorageRef],
     blocks: Mapping[str, Member],
     file_bytes: int,
@@ -204,14 +213,9 @@ def _check_tensors(
 
     Raises:
         UnsafeError: `unsafe_tensor_layout`: elements used more than once, outside the storage, or views upon views.
-        UnsupportedError: `unsupported_tensor_kind` (dimensions), `unsupported_checkpoint_size`,
-            `unsupported_checkpoint_nesting`.
+        UnsupportedError: `unsupported_tensor_kind` (dimensions), `unsupported_checkpoint_size`.
         InvalidInputError: `invalid_checkpoint`: an array without data.
     """
-    try:
-        found = find_tensors(content, limits)
-    except NestingError as error:
-        raise subject.unsupported("unsupported_checkpoint_nesting", f"The checkpoint holds {error}.") from error
     if sum(storage.size_bytes for storage in storages.values()) > limits.unpacked_bytes:
         raise subject.unsupported("unsupported_checkpoint_size", f"More than {limits.unpacked_bytes} bytes of tensors.")
     facts: dict[str, TensorFact] = {}

@@ -9,6 +9,7 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from core.errors import InvalidInputError
 from core.models.safety.limits import Limits
 from core.models.safety.refusals import REPACK, Subject
 
@@ -16,6 +17,7 @@ _END, _END64, _LOCATOR64, _CENTRAL, _LOCAL, _DESCRIPTOR = (
     b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07", b"PK\x01\x02", b"PK\x03\x04", b"PK\x07\x08",
 )  # fmt: skip
 _END_BYTES, _END64_BYTES, _LOCATOR64_BYTES, _CENTRAL_BYTES, _LOCAL_BYTES = 22, 56, 20, 46, 30
+_SEARCHED_BYTES = 4 << 20  # for an end that is not at the end
 _MAX16, _MAX32 = 0xFFFF, 0xFFFFFFFF
 _UTF8, _HAS_DESCRIPTOR, _ENCRYPTED = 0x0800, 0x0008, 0x2041
 _MAX_VERSION = 63  # of the format, in tenths; the newest there is
@@ -99,15 +101,8 @@ def read_members(data: memoryview, subject: Subject, limits: Limits) -> list[Zip
 def _end(data: memoryview, subject: Subject) -> tuple[int, int, int]:
     """(offset of the directory, its length, number of members); the end is the last thing in the file."""
     at = len(data) - _END_BYTES
-    tail = bytes(data[max(0, at - _MAX16) :])
     if at < 0 or bytes(data[at : at + 4]) != _END:
-        if _END in tail:
-            raise subject.unsafe(
-                "unsafe_archive_surplus",
-                "There is a comment or something else behind the end of the zip archive.",
-                REPACK,
-            )
-        raise subject.invalid("invalid_archive", "The zip archive has no end: it is truncated.")
+        raise _without_end(data, subject)
     disk, start, here, count, size, offset, comment = struct.unpack("<4H2LH", data[at + 4 : at + _END_BYTES])
     if comment:
         raise subject.invalid("invalid_archive", "The end of the zip archive announces a comment that is not there.")
@@ -143,6 +138,17 @@ def _end(data: memoryview, subject: Subject) -> tuple[int, int, int]:
     if bytes(data[max(0, limit - _END_BYTES) : limit]).startswith(_END):
         raise subject.unsafe("unsafe_archive_surplus", "The zip archive has two ends.", REPACK)
     return offset, size, count
+
+
+def _without_end(data: memoryview, subject: Subject) -> InvalidInputError:
+    """Why an archive does not end with its end: something behind it, or truncation."""
+    tail = bytes(data[-_SEARCHED_BYTES:])
+    behind = len(tail) - tail.rfind(_END) - _END_BYTES
+    if _END not in tail or behind < 0:
+        return subject.invalid("invalid_archive", "The zip archive has no end: it is truncated.")
+    comment = int.from_bytes(tail[-behind - 2 : -behind], "little")
+    what = "There is a comment" if comment == behind else f"{behind} bytes belong to nothing"
+    return subject.unsafe("unsafe_archive_surplus", f"{what} behind the end of the zip archive.", REPACK)
 
 
 def _directory(data: memoryview, offset: int, size: int, count: int, subject: Subject) -> list[_Entry]:

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch import Tensor
 
 from core.errors import InvalidInputError
 from core.models.tensor_checks import check_tensors
@@ -19,8 +18,6 @@ ACCEPTED = {
     "boolean": torch.ones(3, dtype=torch.bool),
 }
 REFUSED = {
-    "stride 0": (torch.rand(1).expand(1000), "unsafe_tensor_layout"),
-    "overlap": (torch.rand(10).as_strided((4, 4), (2, 1)), "unsafe_tensor_layout"),
     "meta": (torch.empty(3, device="meta"), "unsupported_tensor_kind"),
     "sparse": (torch.eye(3).to_sparse(), "unsupported_tensor_kind"),
     "quantised": (torch.quantize_per_tensor(torch.rand(3), 0.1, 0, torch.qint8), "unsupported_tensor_kind"),
@@ -35,27 +32,27 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", ACCEPTED)
 def test_accepted(case: str) -> None:
-    check_tensors({"w": ACCEPTED[case]}, file_bytes=10_000)
+    check_tensors({"w": ACCEPTED[case]})
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_refused_with_the_name_of_the_tensor(case: str) -> None:
     tensor, code = REFUSED[case]
     with pytest.raises(InvalidInputError) as caught:
-        check_tensors({"fine": torch.ones(2), "layer.weight": tensor}, file_bytes=10_000)
+        check_tensors({"fine": torch.ones(2), "layer.weight": tensor})
     assert caught.value.code == code
     assert "layer.weight" in caught.value.detail
 
 
 def test_negative_variance() -> None:
     with pytest.raises(InvalidInputError, match="negative variance"):
-        check_tensors({"bn.running_var": torch.tensor([1.0, -0.1])}, file_bytes=10_000)
-    check_tensors({"bn.running_mean": torch.tensor([1.0, -0.1])}, file_bytes=10_000)
+        check_tensors({"bn.running_var": torch.tensor([1.0, -0.1])})
+    check_tensors({"bn.running_mean": torch.tensor([1.0, -0.1])})
 
 
-def test_views_upon_views() -> None:
-    one = torch.rand(100)
-    views: dict[str, Tensor] = {f"w{i}": one for i in range(50)}
-    check_tensors(views, file_bytes=6_000)
-    with pytest.raises(InvalidInputError, match="views upon views"):
-        check_tensors(views, file_bytes=1_000)
+@pytest.mark.parametrize("name", ["", "w\0", "w\n", "w\u202e", "w" * 257])
+def test_names_are_short_and_printable(name: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        check_tensors({name: torch.ones(2)})
+    assert caught.value.code == "invalid_tensor_name"
+    assert caught.value.detail.isprintable()
