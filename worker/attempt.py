@@ -70,7 +70,7 @@ def run_children(
             halt=ask,
             grace_s=grace_s,
         )
-        end = _meaning(exit_, phase)
+        end = meaning(exit_, phase)
         if end != AttemptEnd():
             if end.error is not None and exit_.stderr_tail:
                 log.warning(
@@ -97,7 +97,8 @@ def _quoted(text: str) -> str:
     return "\n".join(f"  | {clean_text(line)}" for line in text.splitlines())
 
 
-def _meaning(exit_: ChildExit, phase: str) -> AttemptEnd:
+def meaning(exit_: ChildExit, phase: str) -> AttemptEnd:
+    """What the end of one child is for whoever waits for it; AttemptEnd() if all is well."""
     if exit_.halt is Halt.TIME_LIMIT:
         return AttemptEnd(
             error=ErrorInfo(

@@ -12,21 +12,28 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel
 
 from core.context import RunContext
 from core.errors import AssayError, CanceledError
 from worker.children import OUTCOME, SPEC
-from worker.protocol import ChildResult, ErrorInfo, JobSpec
+from worker.protocol import ChildResult, ErrorInfo
 
-Work = Callable[[Path, JobSpec, RunContext], None]
-Confine = Callable[[Path, JobSpec], None]
+Spec = TypeVar("Spec", bound=BaseModel)
 
 _PARENT_POLL_S = 0.5
 
 
-def run_in_child(work: Work, confine: Confine | None = None) -> NoReturn:
+def run_in_child(
+    work: Callable[[Path, Spec, RunContext], None],
+    kind: type[Spec],
+    confine: Callable[[Path, Spec], None] | None = None,
+) -> NoReturn:
     """Do `work` on the job folder named by the first argument, write outcome.json, and end the process.
+
+    `kind` is what spec.json in that folder holds.
 
     `confine` is called first, while there is only one thread, and may refuse with an AssayError.
 
@@ -40,15 +47,15 @@ def run_in_child(work: Work, confine: Confine | None = None) -> NoReturn:
     emit = _take_standard_output()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
 
-    spec = JobSpec.model_validate_json((job_dir / SPEC).read_bytes())
+    spec = kind.model_validate_json((job_dir / SPEC).read_bytes())
 
-    def whole_work(job_dir: Path, spec: JobSpec, ctx: RunContext) -> None:
+    def whole_work(ctx: RunContext) -> None:
         if confine is not None:
             confine(job_dir, spec)
         _die_with_parent(int(os.environ["ASSAY_PARENT_PID"]))
         work(job_dir, spec, ctx)
 
-    result = _outcome(whole_work, job_dir, spec, RunContext(emit=emit, should_stop=stop.is_set))
+    result = _outcome(whole_work, RunContext(emit=emit, should_stop=stop.is_set))
     temporary = job_dir / f"{OUTCOME}.tmp"
     temporary.write_text(result.model_dump_json())
     temporary.replace(job_dir / OUTCOME)
@@ -56,9 +63,9 @@ def run_in_child(work: Work, confine: Confine | None = None) -> NoReturn:
     os._exit(0)
 
 
-def _outcome(work: Work, job_dir: Path, spec: JobSpec, ctx: RunContext) -> ChildResult:
+def _outcome(work: Callable[[RunContext], None], ctx: RunContext) -> ChildResult:
     try:
-        work(job_dir, spec, ctx)
+        work(ctx)
     except CanceledError:
         return ChildResult(status="canceled")
     except AssayError as error:

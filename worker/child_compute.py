@@ -13,7 +13,7 @@ from worker.results import REPORT
 
 def main() -> None:
     """Entry point of the process."""
-    run_in_child(_work)
+    run_in_child(_work, JobSpec)
 
 
 def _work(job_dir: Path, spec: JobSpec, ctx: RunContext) -> None:

@@ -20,7 +20,7 @@ def main(sandbox: str) -> None:
         size = sum(path.stat().st_size for path in inputs if path.is_file())
         confine(mode, input_bytes=size, readable=inputs, writable=[job_dir])
 
-    run_in_child(_work, close_in)
+    run_in_child(_work, JobSpec, close_in)
 
 
 def _inputs(spec: JobSpec) -> list[Path]:

@@ -63,12 +63,17 @@ def real_children(sandbox: SandboxMode = SandboxMode.AUTO) -> ChildCommands:
     Args:
         sandbox: what the parsing child does where a layer of its sandbox is missing.
     """
+    return ChildCommands(_command("child_parse", repr(sandbox.value)), _command("child_compute", ""))
 
-    def command(module: str, argument: str) -> tuple[str, ...]:
-        code = f"import sys; sys.path.insert(0, {str(_ROOT)!r}); from worker.{module} import main; main({argument})"
-        return (sys.executable, "-I", "-c", code)
 
-    return ChildCommands(command("child_parse", repr(sandbox.value)), command("child_compute", ""))
+def reference_child(sandbox: SandboxMode = SandboxMode.AUTO) -> tuple[str, ...]:
+    """The child that looks through a reference set. Arguments as of real_children."""
+    return _command("child_reference", repr(sandbox.value))
+
+
+def _command(module: str, argument: str) -> tuple[str, ...]:
+    code = f"import sys; sys.path.insert(0, {str(_ROOT)!r}); from worker.{module} import main; main({argument})"
+    return (sys.executable, "-I", "-c", code)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+FACTS = "facts.json"  # core.report.reference.ReferenceFacts
+
 
 class ModelFile(BaseModel):
     """One file of a model of several: its path within the model, and where its bytes are."""
@@ -42,6 +44,14 @@ class JobSpec(BaseModel):
     config: dict[str, Any]  # core.config.ScanConfig.to_json()
     threads: int
     dry_run: bool = False  # the parsing child describes the model, and nobody computes
+
+
+class ReferenceSpec(BaseModel):
+    """What the child that looks through a reference set is given: a zip file. It writes FACTS to the job folder."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: Path
 
 
 class ErrorInfo(BaseModel):

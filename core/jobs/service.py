@@ -14,6 +14,7 @@ from core.jobs.garbage import StoreCheck, fsck
 from core.jobs.judging import Judging
 from core.jobs.leases import Leases
 from core.jobs.reading import Reading, to_view
+from core.jobs.reference_sets import ReferenceSets
 from core.jobs.state import CANCEL_QUEUED
 from core.jobs.uploads import Uploads
 from core.jobs.views import (
@@ -68,7 +69,7 @@ __all__ = [
 _SUBMIT_TRIES = 5
 
 
-class JobService(Reading, Contents, Leases, Judging, Deletion, Uploads):
+class JobService(Reading, Contents, Leases, Judging, Deletion, Uploads, ReferenceSets):
     """Everything that happens to scans. Each public method is one transaction; see ServiceParts for the arguments.
 
     All methods raise UnavailableError while the database is away.

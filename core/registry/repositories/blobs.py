@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import delete, exists, select, union_all, update
 
-from core.registry.orm import BlobRow, ManifestFileRow, OrgBlob, ScanArtifact, ScanJob
+from core.registry.orm import BlobRow, ManifestFileRow, OrgBlob, ReferenceSetRow, ScanArtifact, ScanJob
 from core.registry.repositories._base import Repository
 
 
@@ -40,7 +40,7 @@ class BlobRepository(Repository):
         return OrgBlobRecord(row.sha256, row.size_bytes, row.uploaded) if row else None
 
     def forget_unused(self, org_id: str, digests: Iterable[str], *, uploads_too: bool) -> list[str]:
-        """Take from the organisation those of `digests` that none of its scans and manifests needs; returns which.
+        """Take from the organisation those of `digests` that no scan, manifest or reference set of it needs; says which.
 
         What a forgotten manifest says is forgotten with it.
 
@@ -54,6 +54,7 @@ class BlobRepository(Repository):
                 select(ScanJob.id)
                 .join(ScanArtifact, ScanArtifact.scan_id == ScanJob.id)
                 .where(ScanJob.org_id == org_id, ScanArtifact.sha256 == sha256),
+                select(ReferenceSetRow.id).where(ReferenceSetRow.org_id == org_id, ReferenceSetRow.sha256 == sha256),
                 select(ManifestFileRow.path).where(ManifestFileRow.org_id == org_id, ManifestFileRow.sha256 == sha256),
             )
             statement = delete(OrgBlob).where(

@@ -18,11 +18,12 @@ FRAME = f"""
 import sys; sys.path.insert(0, {str(ROOT)!r})
 import os, time
 from worker.child_common import run_in_child
+from worker.protocol import JobSpec
 from core.domain import Stage
 from core.errors import UnsafeError, StorageFullError
 def work(job_dir, spec, ctx):
     BODY
-run_in_child(work)
+run_in_child(work, JobSpec)
 """
 
 
