@@ -121,7 +121,7 @@ def _table() -> Mapping[str, Known]:
         "torch._utils._rebuild_parameter": build_torch.rebuild_parameter,
         "torch._utils._rebuild_parameter_with_state": build_torch.rebuild_parameter,
         "torch._tensor._rebuild_from_type_v2": build_torch.rebuild_from_type,
-        "torch.serialization._get_layout": build_torch.unreadable("sparse"),
+        "torch.serialization._get_layout": build_torch.layout,
         "numpy.dtype": build_plain.dtype,
     }
     for core in ("numpy.core", "numpy._core"):

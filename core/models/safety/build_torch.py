@@ -18,6 +18,13 @@ def torch_device(args: tuple[Any, ...]) -> Any:
     return Opaque("torch.device", list(args))
 
 
+def layout(args: tuple[Any, ...]) -> Any:
+    """How a tensor lies in memory; named beside weights, too."""
+    if args != ("torch.strided",):
+        raise KindError("sparse")
+    return Opaque("torch.layout", list(args))
+
+
 def _tensor(args: tuple[Any, ...], dtype: str | None = None) -> TensorRef:
     storage, offset, shape, stride = args[:4]
     require(isinstance(storage, StorageRef), "a tensor without a storage")

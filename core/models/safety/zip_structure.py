@@ -6,6 +6,7 @@ local header, data, perhaps data descriptor of each member, then the directory, 
 """
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -174,7 +175,7 @@ def _directory(data: memoryview, offset: int, size: int, count: int, subject: Su
         if comment:
             raise subject.unsafe("unsafe_archive_surplus", "A member has a comment.", REPACK, member)
         unpacked, packed, header, disk = _zip64(
-            extra, [(unpacked, _MAX32), (packed, _MAX32), (header, _MAX32), (disk, _MAX16)], subject, member
+            extra, name, [(unpacked, _MAX32), (packed, _MAX32), (header, _MAX32), (disk, _MAX16)], subject
         )
         if disk:
             raise subject.unsupported("unsupported_archive", "The zip archive has several volumes.", REPACK, member)
@@ -202,33 +203,40 @@ def _check_features(needed: int, flags: int, method: int, subject: Subject, memb
         )
 
 
-def _zip64(extra: bytes, fields: list[tuple[int, int]], subject: Subject, member: str) -> list[int]:
+def _zip64(extra: bytes, name: bytes, fields: list[tuple[int, int]], subject: Subject) -> list[int]:
     """The values of `fields` (value, placeholder), large ones from the ZIP64 extra field."""
-    large, position = b"", 0
-    seen = False
-    while position < len(extra):
-        if position + 4 > len(extra):
-            raise subject.invalid("invalid_archive", "An extra field is cut off.", member=member)
-        kind, length = struct.unpack_from("<HH", extra, position)
-        content = extra[position + 4 : position + 4 + length]
-        if len(content) != length:
-            raise subject.invalid("invalid_archive", "An extra field is cut off.", member=member)
-        if kind == _UNICODE_PATH_EXTRA:
-            raise subject.unsafe("unsafe_archive_mismatch", "The member has a second name.", REPACK, member)
-        if kind == _ZIP64_EXTRA:
-            if seen:
-                raise subject.unsafe("unsafe_archive_mismatch", "The member has two long sizes.", REPACK, member)
-            large, seen = content, True
-        position += 4 + length
-    values = []
+    member = _shown(name)
+    found = dict(_extra_fields(extra, subject, member))
+    second = found.get(_UNICODE_PATH_EXTRA)
+    if second is not None and second[5:] != name:
+        raise subject.unsafe("unsafe_archive_mismatch", "The member has a second name.", REPACK, member)
+    large = found.get(_ZIP64_EXTRA)
+    if large is not None and all(value != placeholder for value, placeholder in fields):
+        raise subject.unsafe("unsafe_archive_mismatch", "The member has a second, long size.", REPACK, member)
+    values, rest = [], large or b""
     for value, placeholder in fields:
         if value == placeholder:
             width = 4 if placeholder == _MAX16 else 8
-            if len(large) < width:
+            if len(rest) < width:
                 raise subject.invalid("invalid_archive", "A long size is missing.", member=member)
-            value, large = int.from_bytes(large[:width], "little"), large[width:]
+            value, rest = int.from_bytes(rest[:width], "little"), rest[width:]
         values.append(value)
     return values
+
+
+def _extra_fields(extra: bytes, subject: Subject, member: str) -> Iterator[tuple[int, bytes]]:
+    """(kind, content) of each; those that change what a reader sees appear once."""
+    position, seen = 0, set()
+    while position < len(extra):
+        kind, length = struct.unpack_from("<HH", extra.ljust(position + 4, b"\xff"), position)
+        content = extra[position + 4 : position + 4 + length]
+        if len(content) != length:
+            raise subject.invalid("invalid_archive", "An extra field is cut off.", member=member)
+        if kind in (_ZIP64_EXTRA, _UNICODE_PATH_EXTRA) and kind in seen:
+            raise subject.unsafe("unsafe_archive_mismatch", "The member has one extra field twice.", REPACK, member)
+        seen.add(kind)
+        yield kind, content
+        position += 4 + length
 
 
 def _member(data: memoryview, entry: _Entry, end: int, subject: Subject) -> ZipMember:
@@ -246,7 +254,7 @@ def _member(data: memoryview, entry: _Entry, end: int, subject: Subject) -> ZipM
     extra = bytes(data[name_at + name_length : start])
     if bytes(data[name_at : name_at + name_length]) != entry.raw_name:
         raise subject.unsafe("unsafe_archive_mismatch", "The member calls itself something else.", REPACK, member)
-    size, packed = _zip64(extra, [(size, _MAX32), (packed, _MAX32)], subject, member)
+    size, packed = _zip64(extra, entry.raw_name, [(size, _MAX32), (packed, _MAX32)], subject)
     if flags != entry.flags or method != entry.method:
         raise subject.unsafe(
             "unsafe_archive_mismatch", "Flags or method of the member and its directory entry differ.", REPACK, member
@@ -299,14 +307,10 @@ def _refuse_gap(data: memoryview, position: int, header: int, subject: Subject) 
 
 
 def _name(entry: _Entry, subject: Subject) -> str:
-    if not entry.flags & _UTF8 and not entry.raw_name.isascii():
-        raise subject.unsafe(
-            "unsafe_archive_paths", "The name is not ASCII and not marked as UTF-8.", REPACK, _shown(entry.raw_name)
-        )
     try:
         return entry.raw_name.decode()
     except UnicodeDecodeError as error:
-        raise subject.invalid("invalid_archive", "A name is not UTF-8.", member=_shown(entry.raw_name)) from error
+        raise subject.invalid("invalid_archive", "A name is not UTF-8.", REPACK, _shown(entry.raw_name)) from error
 
 
 def _shown(raw: bytes) -> str:
