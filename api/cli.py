@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from api.cli_admin import AsJson, db_app, hub_token_app, keys_app
 from api.commands.common import ExitCode, err, exit_code_of, explain
 from core.domain import ArtifactRole, ModelKind, Preset, PurifyMode
 from core.errors import AssayError, InvalidInputError
@@ -22,19 +23,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-keys_app = typer.Typer(help="API keys of this deployment.", no_args_is_help=True)
-db_app = typer.Typer(help="Schema of the database.", no_args_is_help=True)
 bench_app = typer.Typer(
     help="Benchmarks: trains models with known backdoors and compares the method with published ones.",
     no_args_is_help=True,
 )
 app.add_typer(keys_app, name="keys")
+app.add_typer(hub_token_app, name="hub-token")
 app.add_typer(db_app, name="db")
 app.add_typer(bench_app, name="bench")
 
 Server = Annotated[str | None, typer.Option(help="Address of a server; default: ASSAY_SERVER.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Org = Annotated[str, typer.Option(help="Organisation.")]
+Suspect = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="A checkpoint, the folder of a model, or hf-hub:ORG/NAME@REVISION."),
+]
 
 
 class Suite(StrEnum):
@@ -101,13 +103,13 @@ def sweep() -> None:
 
 @app.command()
 def scan(
-    path: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="The suspect checkpoint.")],
+    suspect: Suspect,
     reference: Annotated[
         Path | None, typer.Option(exists=True, readable=True, help="Clean images: a folder or a zip file.")
     ] = None,
     target: Annotated[
         Path | None,
-        typer.Option("--out", dir_okay=False, help="Where purified weights go; .safetensors or the upload's format."),
+        typer.Option("--out", help="Where purified weights go: .safetensors, the upload's format, or a new folder."),
     ] = None,
     server: Server = None,
     local: Annotated[bool, typer.Option("--local", help="Scan here even if ASSAY_SERVER is set.")] = False,
@@ -125,6 +127,7 @@ def scan(
 
     from api.commands import scan as command
     from api.commands.common import load_settings
+    from api.commands.target import parse_target
     from api.problems import describe, field_errors
     from api.schemas import options_from_fields
 
@@ -140,13 +143,13 @@ def scan(
         "force": "true" if force else "false",
     }
     try:
-        options = options_from_fields(fields)
+        options, model = options_from_fields(fields), parse_target(suspect)
     except ValidationError as error:
         raise typer.BadParameter(describe(field_errors(list(error.errors())))) from None
     except InvalidInputError as error:
         raise typer.BadParameter(error.detail) from None
     address = None if local else server or load_settings().server
-    raise typer.Exit(command.run(command.ScanRequest(path, reference, options, target, address, as_json)))
+    raise typer.Exit(command.run(command.ScanRequest(model, reference, options, target, address, as_json)))
 
 
 @app.command()
@@ -286,71 +289,6 @@ def bench_zoo(
 
     models = bench.Models(suite.value, data, range(first_seed, first_seed + seeds), bench.parse_shard(shard))
     raise typer.Exit(bench.train(models, bench.Folders(target, zoo), workers, clean=clean))
-
-
-@keys_app.command("create")
-def keys_create(
-    name: Annotated[str, typer.Argument(help="What the key is for.")],
-    scopes: Annotated[
-        list[str] | None,
-        typer.Option("--scope", help="upload, scan, read, download, gate or admin; default: all but admin."),
-    ] = None,
-    org: Org = "org_default",
-    expires_days: Annotated[float | None, typer.Option(min=0, max=36500, help="Default: never.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Make a key; it is shown once."""
-    from api.auth import Scope
-    from api.commands import keys
-
-    known = {scope.value for scope in Scope}
-    wanted = scopes or sorted(known - {Scope.ADMIN.value})
-    if unknown := sorted(set(wanted) - known):
-        raise typer.BadParameter(f"no such scope: {', '.join(unknown)}", param_hint="--scope")
-    raise typer.Exit(keys.create(name, [Scope(scope) for scope in wanted], org, expires_days, as_json=as_json))
-
-
-@keys_app.command("list")
-def keys_list(org: Org = "org_default", as_json: AsJson = False) -> None:
-    """All keys, without their secrets."""
-    from api.commands import keys
-
-    raise typer.Exit(keys.show(org, as_json=as_json))
-
-
-@keys_app.command("revoke")
-def keys_revoke(
-    key: Annotated[str, typer.Argument(help="Id or prefix of the key.")],
-    org: Org = "org_default",
-) -> None:
-    """Make a key worthless at once."""
-    from api.commands import keys
-
-    raise typer.Exit(keys.revoke(key, org))
-
-
-@db_app.command("upgrade")
-def db_upgrade() -> None:
-    """Bring the configured database to the newest schema."""
-    from api.commands import db
-
-    raise typer.Exit(db.upgrade())
-
-
-@db_app.command("current")
-def db_current() -> None:
-    """Print the schema's revision; exit code 3 if it is not the newest."""
-    from api.commands import db
-
-    raise typer.Exit(db.current())
-
-
-@db_app.command("check")
-def db_check() -> None:
-    """Whether migrations and code agree, tried on a scratch database."""
-    from api.commands import db
-
-    raise typer.Exit(db.check())
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -5,7 +5,7 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -88,19 +88,22 @@ class Client:
 
     def submit(
         self,
-        model_sha256: str,
-        filename: str,
+        model: Mapping[str, Any],
         reference_sha256: str | None,
         config: ScanConfig,
         *,
         force: bool = False,
     ) -> dict[str, Any]:
-        """The scan that was started, or the earlier one that answers the same question (`reused`)."""
+        """The scan that was started, or the earlier one that answers the same question (`reused`).
+
+        Args:
+            model: an api.schemas.ModelRef as JSON.
+        """
         preprocess: Any = "auto"
         if config.preprocess is not None:
             preprocess = {name: list(getattr(config.preprocess, name)) for name in ("mean", "std", "size")}
         body = {
-            "model": {"blob": model_sha256, "filename": filename},
+            "model": dict(model),
             "reference_set": None if reference_sha256 is None else {"blob": reference_sha256},
             "kind": config.kind.value,
             "architecture": config.architecture,

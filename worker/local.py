@@ -1,17 +1,17 @@
 """A scan without server, queue or database: the same two children, in the foreground."""
 
 import hashlib
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
 from core.config import ScanConfig
 from core.domain import SandboxMode
-from core.errors import AssayError, CanceledError, EngineError, InvalidInputError, UnsafeError, UnsupportedError
+from core.errors import AssayError, CanceledError, EngineError, UnsafeError, UnsupportedError
 from core.report.schema import Report
 from worker.attempt import RESULT_DIR, available_threads, run_children
 from worker.children import ChildCommands, Halt, real_children
 from worker.events import OnEvent
+from worker.local_model import LocalModel, file_digest
 from worker.protocol import ErrorInfo, JobSpec
 from worker.results import load_report
 from worker.workspace import job_folder
@@ -20,7 +20,7 @@ _SCAN_ID = "local"
 
 
 def scan_locally(
-    model_path: Path,
+    model: LocalModel,
     reference_path: Path | None,
     config: ScanConfig,
     on_event: OnEvent,
@@ -31,9 +31,10 @@ def scan_locally(
     sandbox: SandboxMode = SandboxMode.AUTO,
     commands: ChildCommands | None = None,
 ) -> tuple[Report, Path]:
-    """Scan a file on this machine.
+    """Scan a model on this machine.
 
     Args:
+        model: see worker/local_model.py.
         reference_path: a zip file or a folder of images.
         on_event: called with the events of core.context, in this thread.
         should_stop: asked several times a second.
@@ -51,9 +52,10 @@ def scan_locally(
     """
     spec = JobSpec(
         scan_id=_SCAN_ID,
-        model_path=model_path.resolve(),
-        model_filename=model_path.name,
-        model_sha256=_file_digest(model_path, "model"),
+        model_path=model.path,
+        model_files=model.files,
+        model_filename=model.filename,
+        model_sha256=model.sha256,
         reference_path=None if reference_path is None else reference_path.resolve(),
         reference_sha256=None if reference_path is None else reference_digest(reference_path),
         config=config.to_json(),
@@ -81,10 +83,10 @@ def reference_digest(path: Path) -> str:
     Raises InvalidInputError if there is no such file or folder.
     """
     if not path.is_dir():
-        return _file_digest(path, "reference set")
+        return file_digest(path, "reference set")
     digest = hashlib.sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_file() and not p.is_symlink()):
-        digest.update(f"{file.relative_to(path).as_posix()}\0{_file_digest(file, 'reference set')}\n".encode())
+        digest.update(f"{file.relative_to(path).as_posix()}\0{file_digest(file, 'reference set')}\n".encode())
     return digest.hexdigest()
 
 
@@ -96,13 +98,3 @@ def error_from(info: ErrorInfo) -> AssayError:
     elif info.code.startswith("unsafe_"):
         kind = UnsafeError
     return kind(info.code, info.detail, info.hint)
-
-
-def _file_digest(path: Path, what: str) -> str:
-    try:
-        with path.open("rb") as file:
-            if not stat.S_ISREG(path.stat().st_mode):
-                raise InvalidInputError("not_a_file", f"The {what} {path.name} is not a regular file.")
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InvalidInputError("file_not_readable", f"The {what} {path.name} cannot be read.") from error

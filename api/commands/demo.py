@@ -150,7 +150,9 @@ def _scan(client: Client, progress: Progress, name: str, reference: Path, build_
     started = time.monotonic()
     weights = EXAMPLES / f"{name}.safetensors"
     submitted = client.submit(
-        client.upload(weights), weights.name, client.upload(reference), ScanConfig.for_preset(Preset.STANDARD)
+        {"blob": client.upload(weights), "filename": weights.name},
+        client.upload(reference),
+        ScanConfig.for_preset(Preset.STANDARD),
     )
     scan = client.wait(submitted["id"], show)
     if scan["state"] != JobState.SUCCEEDED:

@@ -13,6 +13,8 @@ from typing import Any
 from api.commands.common import ExitCode, client, err, exit_code_of, explain, load_settings, print_json
 from api.commands.progress import ScanProgress
 from api.commands.result import show_report
+from api.commands.target import Target, bring, send, tell_ignored
+from api.commands.unpack import unpack_repository
 from api.reference_zip import zip_folder
 from api.schemas import ScanOptions
 from core.config import ScanConfig
@@ -24,7 +26,11 @@ _EXIT_OF_VERDICT = {
     Verdict.BACKDOORED: ExitCode.BACKDOORED,
     Verdict.INCONCLUSIVE: ExitCode.INCONCLUSIVE,
 }
-_PURIFIED = (ArtifactRole.PURIFIED_ORIGINAL, ArtifactRole.PURIFIED_SAFETENSORS)
+_PURIFIED = (
+    ArtifactRole.PURIFIED_ORIGINAL,
+    ArtifactRole.PURIFIED_REPOSITORY,
+    ArtifactRole.PURIFIED_SAFETENSORS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +40,11 @@ class ScanRequest:
     Args:
         model: the suspect.
         reference: a zip file or a folder.
-        target: where the purified weights go, if there are any.
+        target: where the purified weights go, if there are any: a file, or a folder for a repository.
         server: address; None: scan on this machine.
     """
 
-    model: Path
+    model: Target
     reference: Path | None
     options: ScanOptions
     target: Path | None
@@ -90,8 +96,11 @@ def _here(
     from worker.local import scan_locally
 
     settings = load_settings()
+    fetched = work_dir / "fetched"
+    fetched.mkdir()
+    model = bring(request.model, fetched, progress, stop)
     report, result_dir = scan_locally(
-        request.model,
+        model,
         reference,
         config,
         progress.on_event,
@@ -113,11 +122,12 @@ def _on_server(
     stop: Event,
 ) -> Outcome:
     with client(request.server) as server:
-        digest = server.upload(request.model, progress.uploading("model", stop))
+        model = send(request.model, server, progress, stop)
         reference_digest = None
         if reference is not None:
             reference_digest = server.upload(reference, progress.uploading("reference set", stop))
-        scan = server.submit(digest, request.model.name, reference_digest, config, force=request.options.force)
+        scan = server.submit(model, reference_digest, config, force=request.options.force)
+        _tell_resolved(scan)
         scan = server.wait(scan["id"], progress.on_scan, stop.is_set)
         if scan["state"] == JobState.CANCELED:
             raise CanceledError
@@ -146,7 +156,7 @@ def _reference_file(reference: Path | None, work_dir: Path) -> Path | None:
 
 
 def _save(outcome: Outcome, target: Path) -> None:
-    """The purified weights: as safetensors if the name says so, else in the container of the upload."""
+    """The purified weights: as safetensors if the name says so, else in the container or layout of the suspect."""
     purification = outcome.report["purification"]
     if purification["status"] != PurificationStatus.PUBLISHED:
         why = purification["reason"] or purification["status"]
@@ -155,8 +165,24 @@ def _save(outcome: Outcome, target: Path) -> None:
         )
         return
     by_role = {item["role"]: item["sha256"] for item in outcome.report["artifacts"]}
-    first, second = reversed(_PURIFIED) if target.suffix == ".safetensors" else _PURIFIED
-    outcome.fetch(by_role.get(first) or by_role[second], target)
+    wanted = list(reversed(_PURIFIED) if target.suffix == ".safetensors" else _PURIFIED)
+    role = next(role for role in wanted if role in by_role)
+    if role is not ArtifactRole.PURIFIED_REPOSITORY or target.suffix == ".zip":
+        outcome.fetch(by_role[role], target)
+        return
+    with tempfile.TemporaryDirectory(prefix="assay-") as folder:
+        archive = Path(folder) / "repository.zip"
+        outcome.fetch(by_role[role], archive)
+        unpack_repository(archive, target)
+
+
+def _tell_resolved(scan: Mapping[str, Any]) -> None:
+    """What a Hub reference stands for, and that the answer is an earlier one."""
+    if scan["resolved"] is not None:
+        err().print(f"{scan['resolved']['repo']} at {scan['resolved']['commit']}", markup=False)
+        tell_ignored(tuple(scan["resolved"]["ignored"]))
+    if scan["reused"]:
+        err().print(f"The same files were scanned before: {scan['id']}", markup=False)
 
 
 def _copy(source: Path, target: Path) -> None:

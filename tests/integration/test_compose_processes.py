@@ -79,7 +79,7 @@ def test_a_scan_through_the_processes_of_the_compose_file(tmp_path: Path) -> Non
                 zip_folder(EXAMPLE / "reference", reference)
                 config = ScanConfig.for_preset(Preset.FAST, purify=PurifyMode.NEVER)
                 model = client.upload(EXAMPLE / "patch.safetensors")
-                scan = client.wait(client.submit(model, "patch.safetensors", client.upload(reference), config)["id"])
+                scan = client.wait(client.submit({"blob": model}, client.upload(reference), config)["id"])
                 assert (scan["state"], scan["verdict"]) == ("succeeded", "backdoored"), (tmp_path / "log").read_text()
                 assert not client.gate(model).allow
         finally:

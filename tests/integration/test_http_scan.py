@@ -77,7 +77,9 @@ def test_upload_scan_report_purified_download_gate(http: httpx2.Client, referenc
     seen: list[tuple[str, float]] = []
     with Client(str(http.base_url)) as client:
         config = ScanConfig.for_preset(Preset.STANDARD, purify=PurifyMode.AUTO)
-        submitted = client.submit(client.upload(model_path), model_path.name, client.upload(reference_path), config)
+        submitted = client.submit(
+            {"blob": client.upload(model_path), "filename": model_path.name}, client.upload(reference_path), config
+        )
         scan = client.wait(submitted["id"], lambda scan: seen.append((scan["stage"], scan["progress"])))
         assert scan["state"] == "succeeded", scan["error"]
         assert scan["verdict"] == "backdoored"
@@ -104,7 +106,7 @@ def test_upload_scan_report_purified_download_gate(http: httpx2.Client, referenc
 
         lineage = client.model(scan["model"]["id"])
         assert lineage["purified_to"][0]["sha256"] in by_role.values()
-        again = client.submit(sha256(model_path.read_bytes()), "x", sha256(reference), config)
+        again = client.submit({"blob": sha256(model_path.read_bytes())}, sha256(reference), config)
         assert (again["id"], again["reused"]) == (scan["id"], True)
     answer = http.get(f"/v1/artifacts/{report['model']['sha256']}")
     assert answer.headers["assay-verdict"] == "backdoored"

@@ -65,7 +65,7 @@ def test_all_options_reach_the_server(live: LiveServer, tmp_path: Path) -> None:
         Preset.FAST, seed=9, architecture="resnet20", preprocess=Preprocess((0.5,), (0.25,), (8, 8))
     )
     with Client(live.address, live.harness.key) as client:
-        scan = client.submit(client.upload(path), "model", None, config)
+        scan = client.submit({"blob": client.upload(path)}, None, config)
     assert ScanConfig.from_json(scan["config"]) == config
 
 
@@ -75,7 +75,7 @@ def test_problems_become_exceptions(live: LiveServer) -> None:
             client.scan("scan_unknown")
         assert caught.value.status == 404
         with pytest.raises(ServerError, match="blob_not_found"):
-            client.submit("0" * 64, "m", None, ScanConfig())
+            client.submit({"blob": "0" * 64}, None, ScanConfig())
     with Client(live.address) as client, pytest.raises(ServerError, match="key_required"):
         client.scans()
 

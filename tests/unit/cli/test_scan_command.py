@@ -220,7 +220,6 @@ def test_an_unreachable_server_is_a_failure(cli: Cli, tmp_path: Path) -> None:
     [
         [],
         ["MISSING"],
-        ["."],
         ["MODEL", "--reference", "MISSING"],
         ["MODEL", "--preset", "best"],
         ["MODEL", "--seed", "-1"],

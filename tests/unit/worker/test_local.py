@@ -8,6 +8,7 @@ from core.domain import Verdict
 from core.errors import AssayError, CanceledError, EngineError, InvalidInputError, UnsafeError, UnsupportedError
 from tests.support.children import fake_children, write_script
 from worker.local import error_from, reference_digest, scan_locally
+from worker.local_model import model_file
 from worker.protocol import ErrorInfo
 
 
@@ -17,7 +18,14 @@ def scan(tmp_path: Path, reference: Path | None = None, should_stop=lambda: Fals
     work.mkdir()
     events: list[object] = []
     report, result = scan_locally(
-        model, reference, ScanConfig(), events.append, should_stop, work, threads=1, commands=fake_children()
+        model_file(model),
+        reference,
+        ScanConfig(),
+        events.append,
+        should_stop,
+        work,
+        threads=1,
+        commands=fake_children(),
     )
     return report, result, events
 
@@ -77,7 +85,7 @@ def test_codes_tell_the_kind_of_error(code: str, kind: type[AssayError]) -> None
 @pytest.mark.parametrize("name", ["absent", "."])
 def test_a_model_must_be_a_file(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidInputError):
-        scan_locally(tmp_path / name, None, ScanConfig(), lambda _: None, lambda: False, tmp_path)
+        model_file(tmp_path / name)
 
 
 @pytest.mark.parametrize("tamper", ["artifact", "digest", "schema", "link"])
