@@ -13,7 +13,7 @@ from api.background import Background
 from api.deps import Services
 from api.downloads import Verifier
 from api.middleware import DOCS_PATH, RequestMiddleware
-from api.routes import artifacts, blobs, gate, health, models, scans, uploads
+from api.routes import artifacts, blobs, gate, health, models, reference_sets, scans, uploads
 from core import __version__
 from core.errors import ForbiddenError
 from core.jobs.service import JobService
@@ -51,7 +51,7 @@ def create_app(settings: Settings | None = None, *, bind_host: str | None = None
     app.state.settings = settings
     app.state.bind_host = bind_host
     app.state.stopping = Event()
-    for module in (blobs, uploads, scans, artifacts, models, gate, health):
+    for module in (blobs, uploads, reference_sets, scans, artifacts, models, gate, health):
         app.include_router(module.router)
     problems.install(app)
     app.add_middleware(RequestMiddleware)

@@ -33,6 +33,8 @@ FILES_EXAMPLE: dict[str, Any] = {
 
 INSPECT_EXAMPLE: dict[str, Any] = {"model": {"hub": "org/name", "revision": "main"}, "preset": "standard"}
 
+REFERENCE_SET_EXAMPLE: dict[str, Any] = {"name": "fashion-mnist-test", "blob": _REFERENCE}
+
 SCAN_EXAMPLE: dict[str, Any] = {
     "id": _SCAN_ID,
     "state": "succeeded",

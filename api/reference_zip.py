@@ -1,6 +1,11 @@
-"""A folder of reference images as one zip file: the same folder always gives the same bytes."""
+"""Reference images as one zip file: the same images always give the same bytes."""
 
+import csv
+import io
+import shutil
 import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import InvalidInputError
@@ -26,10 +31,43 @@ def zip_folder(folder: Path, target: Path) -> None:
         raise InvalidInputError("reference_empty", f"There are no files in the folder {folder.name}.")
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for name, path in files:
-            info = zipfile.ZipInfo(name, _EPOCH)
-            info.external_attr = _MODE << 16
-            info.create_system = 3
-            archive.writestr(info, path.read_bytes())
+            _add(archive, name, path)
+
+
+@dataclass(frozen=True, slots=True)
+class NamedImage:
+    """An image for zip_images: where it is, what it is called, and its label if it has one."""
+
+    location: Path
+    filename: str
+    label: str | None
+
+
+def zip_images(images: Sequence[NamedImage], target: Path) -> None:
+    """Write images to `target` in their order, numbered, with a labels.csv if any of them has a label."""
+    names = [f"{number:05}-{image.filename}" for number, image in enumerate(images)]
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for name, image in zip(names, images, strict=True):
+            _add(archive, name, image.location)
+        labels = [(name, image.label) for name, image in zip(names, images, strict=True) if image.label is not None]
+        if labels:
+            table = io.StringIO(newline="")
+            csv.writer(table, lineterminator="\n").writerows([("filename", "label"), *labels])
+            archive.writestr(_info("labels.csv"), table.getvalue())
+
+
+def _add(archive: zipfile.ZipFile, name: str, path: Path) -> None:
+    info = _info(name)
+    info.file_size = path.stat().st_size
+    with path.open("rb") as source, archive.open(info, "w") as member:
+        shutil.copyfileobj(source, member, 1 << 20)
+
+
+def _info(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name, _EPOCH)
+    info.external_attr = _MODE << 16
+    info.create_system = 3
+    return info
 
 
 def _hidden(path: Path) -> bool:

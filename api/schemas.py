@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-from api.examples import INSPECT_EXAMPLE, SUBMIT_EXAMPLE
+from api.examples import INSPECT_EXAMPLE, REFERENCE_SET_EXAMPLE, SUBMIT_EXAMPLE
 from api.filenames import clean_filename
 from core.config import Preprocess, ScanConfig
 from core.domain import ModelKind, Preset, PurifyMode
@@ -24,6 +24,8 @@ Architecture = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9
 MAX_SEED = 2**53 - 1  # what every JSON reader keeps exactly
 _FOREIGN_SOURCES = ("hub", "hf", "repo", "url", "uri", "path", "source")
 _MODEL_SOURCES = ("blob", "hub", "files")
+_SET_SOURCES = ("blob", "images")
+MAX_IMAGE_REFS = 1_500  # as many as fit into a body
 
 
 class _Request(BaseModel):
@@ -85,10 +87,23 @@ class ModelRef(_Request):
         return None if self.hub is None else HubRef(self.hub, self.revision or DEFAULT_REVISION)
 
 
-class ReferenceRef(_Request):
-    """The reference set: an uploaded zip of class-named folders, or of images and a labels.csv."""
+SetId = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9_]{1,80}$"), Field(examples=["refset_01je8r6zq3v5x7c9b2d4f6h8kc"])
+]
 
-    blob: Sha256
+
+class ReferenceRef(_Request):
+    """The reference set: exactly one of an uploaded zip (of class-named folders, or of images and a labels.csv) and a
+    set that POST /v1/reference-sets made."""
+
+    blob: Sha256 | None = None
+    set: SetId | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.blob is None) == (self.set is None):
+            raise ValueError("exactly one of blob, set must be given")
+        return self
 
 
 class PreprocessSpec(BaseModel):
@@ -156,6 +171,47 @@ class ScanOptions(BaseModel):
             purify=self.purify,
             seed=self.seed,
         )
+
+
+class ImageRef(_Request):
+    """One image of a reference set, and its label."""
+
+    blob: Sha256
+    filename: Annotated[str, Field(min_length=1, max_length=1024, examples=["0001.png"])]
+    label: (
+        Annotated[int, Field(ge=0, lt=10**6, strict=True)]
+        | Annotated[str, StringConstraints(pattern=r"\S", max_length=200)]
+        | None
+    ) = Field(default=None, description="A class index, or a class name of the models it is for.")
+
+    @field_validator("filename")
+    @classmethod
+    def _display_name(cls, value: str) -> str:
+        return clean_filename(value, default="image")
+
+
+class ReferenceSetRequest(_Request):
+    """The JSON body of POST /v1/reference-sets: a name, and exactly one source of images."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [REFERENCE_SET_EXAMPLE]})
+
+    name: Annotated[str, Field(min_length=1, max_length=100, examples=["fashion-mnist-test"])]
+    blob: Sha256 | None = Field(default=None, description="An uploaded zip archive.")
+    images: Annotated[list[ImageRef], Field(min_length=1, max_length=MAX_IMAGE_REFS)] | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        cleaned = clean_filename(value, default="")
+        if cleaned != value:
+            raise ValueError("letters, digits and punctuation on one line, without slashes")
+        return value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if sum(getattr(self, name) is not None for name in _SET_SOURCES) != 1:
+            raise ValueError(f"exactly one of {', '.join(_SET_SOURCES)} must be given")
+        return self
 
 
 class InspectRequest(BaseModel):

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from api.deps import Services
-from api.schemas import ModelRef, ScanOptions
+from api.ids import known_shape
+from api.schemas import ModelRef, ReferenceRef, ScanOptions
 from core.jobs.views import ModelContents, SubmitScan, Submitted
 
 DEFAULT_NAME = "model"
@@ -42,6 +43,15 @@ def resolve(services: Services, org_id: str, model: ModelRef) -> ResolvedModel:
     assert model.blob is not None
     known = services.jobs.contents(org_id, model.blob)  # a manifest's digest names its model again
     return ResolvedModel(model.blob, model.filename or DEFAULT_NAME, known)
+
+
+def resolve_reference(services: Services, org_id: str, reference: ReferenceRef | None) -> str | None:
+    """The digest of the zip file that a scan is given. Raises NotFoundError (`reference_set_not_found`)."""
+    if reference is None:
+        return None
+    if reference.set is not None:
+        return services.jobs.reference_set(org_id, known_shape(reference.set, "refset", "reference_set")).sha256
+    return reference.blob
 
 
 def submit(

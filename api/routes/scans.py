@@ -18,7 +18,7 @@ from api.problems import ProblemError
 from api.routes import problems_for
 from api.routes.blobs import check_room
 from api.schemas import OPTION_FIELDS, ModelRef, SubmitRequest, options_from_fields
-from api.submission import submit
+from api.submission import resolve_reference, submit
 from api.views import ScanOut, ScanPage, SubmittedOut
 from core.domain import JobState, Verdict
 from core.errors import ForbiddenError, InvalidInputError
@@ -81,7 +81,7 @@ async def submit_scan(request: Request, response: Response, who: MayScan, servic
 
 async def _submit_json(request: Request, services: Services, who: Principal) -> Submitted:
     asked = await read_json(request, SubmitRequest)
-    reference = None if asked.reference_set is None else asked.reference_set.blob
+    reference = await run_in_threadpool(resolve_reference, services, who.org_id, asked.reference_set)
     return await run_in_threadpool(submit, services, who.org_id, asked.model, reference, asked)
 
 

@@ -13,6 +13,7 @@ from api.app import create_app, prepare_database
 from api.auth import Scope, is_loopback
 from core.domain import Verdict
 from core.errors import ForbiddenError
+from core.jobs.reference_sets import NewReferenceSet
 from core.settings import Settings
 from tests.support.http import Harness, is_problem, settings_in, sha256, submit, upload
 from tests.support.tus import BYTES, VERSION, create
@@ -28,6 +29,10 @@ SCOPES: dict[tuple[str, str], Scope | None] = {
     ("GET", "/v1/uploads/{upload_id}"): Scope.UPLOAD,
     ("PATCH", "/v1/uploads/{upload_id}"): Scope.UPLOAD,
     ("DELETE", "/v1/uploads/{upload_id}"): Scope.UPLOAD,
+    ("POST", "/v1/reference-sets"): Scope.SCAN,
+    ("GET", "/v1/reference-sets"): Scope.READ,
+    ("GET", "/v1/reference-sets/{reference_set_id}"): Scope.READ,
+    ("DELETE", "/v1/reference-sets/{reference_set_id}"): Scope.ADMIN,
     ("POST", "/v1/scans"): Scope.SCAN,
     ("GET", "/v1/scans"): Scope.READ,
     ("GET", "/v1/scans/{scan_id}"): Scope.READ,
@@ -38,6 +43,7 @@ SCOPES: dict[tuple[str, str], Scope | None] = {
     ("HEAD", "/v1/artifacts/{sha256}"): Scope.DOWNLOAD,
     ("GET", "/v1/models/{model_id}"): Scope.READ,
     ("DELETE", "/v1/models/{model_id}"): Scope.ADMIN,
+    ("POST", "/v1/models:inspect"): Scope.SCAN,
     ("GET", "/v1/gate"): Scope.GATE,
     ("GET", "/healthz"): None,
     ("GET", "/readyz"): None,
@@ -65,6 +71,7 @@ UNKNOWN = {
     "scan_id": "scan_" + "0" * 26,
     "model_id": "model_" + "0" * 26,
     "upload_id": "upload_" + "0" * 26,
+    "reference_set_id": "refset_" + "0" * 26,
 }
 #: What a request needs besides a key to be looked at at all.
 PROTOCOL = {"/v1/uploads": {**VERSION, **BYTES, "Upload-Offset": "0"}}
@@ -144,7 +151,15 @@ def theirs(client: TestClient, harness: Harness) -> dict[str, str]:
         "scan_id": scan["id"],
         "model_id": shown["model"]["id"],
         "upload_id": create(client, 10).rsplit("/", 1)[1],
+        "reference_set_id": reference_set_of(harness),
     }
+
+
+def reference_set_of(harness: Harness) -> str:
+    facts: dict[str, Any] = {"images": 10, "images_used": 10, "labelled": False, "label_kind": None, "classes": []}
+    facts |= {"classes_total": 0, "sizes": {"smallest_side": 8, "largest_side": 8}, "rejected": [], "rejected_total": 0}
+    new = NewReferenceSet("theirs", sha256(b"theirs"), {}, facts)
+    return harness.services.jobs.create_reference_set("org_default", new)[0].id
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,178 @@
+"""Reference sets: clean images with a name, looked through once and used by many scans."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from api import links
+from api.auth import Scope, requires
+from api.bodies import read_json
+from api.deps import Services, services_of
+from api.ids import known_shape
+from api.reference_zip import NamedImage, zip_images
+from api.routes import problems_for
+from api.routes.blobs import check_room
+from api.schemas import ImageRef, ReferenceSetRequest
+from api.views_intake import ReferenceSetOut, ReferenceSetPage
+from core.errors import CanceledError, UnavailableError
+from core.jobs.reference_sets import NewReferenceSet
+from core.jobs.wording import blob_not_found
+from core.registry.keys import Principal
+from worker.children import reference_child
+from worker.reference_sets import check_reference_set
+from worker.workspace import job_folder, work_root
+
+router = APIRouter(prefix="/v1/reference-sets", tags=["reference sets"])
+
+MAX_CHECKS = 2  # at a time, in this process
+_slots = threading.BoundedSemaphore(MAX_CHECKS)
+
+MayScan = Annotated[Principal, Depends(requires(Scope.SCAN))]
+MayRead = Annotated[Principal, Depends(requires(Scope.READ))]
+MayDelete = Annotated[Principal, Depends(requires(Scope.ADMIN))]
+Has = Annotated[Services, Depends(services_of)]
+
+_BODY = {
+    "required": True,
+    "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{ReferenceSetRequest.__name__}"}}},
+}
+
+
+@router.post(
+    "",
+    operation_id="create_reference_set",
+    summary="Make a reference set",
+    status_code=201,
+    response_model=ReferenceSetOut,
+    responses={
+        200: {"model": ReferenceSetOut, "description": "There is one of that name with the same images."},
+        **problems_for(400, 401, 403, 404, 409, 413, 422, 429, 500, 503, 507),
+    },
+    openapi_extra={"requestBody": _BODY},
+)
+async def create_reference_set(request: Request, response: Response, who: MayScan, services: Has) -> ReferenceSetOut:
+    """Every image is decoded before the answer, in a process of its own. What cannot be used is in `facts.rejected`
+    with its reason; a set of which too little can be used is refused."""
+    asked = await read_json(request, ReferenceSetRequest)
+    made, created = await run_in_threadpool(_create, services, who.org_id, asked)
+    response.status_code = 201 if created else 200
+    response.headers["Location"] = links.reference_set(made.id)
+    return made
+
+
+@router.get(
+    "",
+    operation_id="list_reference_sets",
+    summary="List reference sets",
+    response_model=ReferenceSetPage,
+    responses=problems_for(401, 403, 422),
+)
+def list_reference_sets(
+    request: Request,
+    response: Response,
+    who: MayRead,
+    services: Has,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(pattern=r"^[0-9a-z_]{1,80}$", description="From the Link header.")] = None,
+) -> ReferenceSetPage:
+    """Newest first."""
+    page = services.jobs.reference_sets(who.org_id, limit, cursor)
+    if page.next_cursor is not None:
+        query = {key: value for key, value in request.query_params.items() if key != "cursor"}
+        response.headers["Link"] = links.next_page(request.url.path, query, page.next_cursor)
+    return ReferenceSetPage(items=[ReferenceSetOut.of(view) for view in page.items], next_cursor=page.next_cursor)
+
+
+@router.get(
+    "/{reference_set_id}",
+    operation_id="get_reference_set",
+    summary="A reference set",
+    response_model=ReferenceSetOut,
+    responses=problems_for(401, 403, 404),
+)
+def get_reference_set(reference_set_id: str, who: MayRead, services: Has) -> ReferenceSetOut:
+    """What is in it. How it fits a model is in the report of each scan: that depends on the model's classes."""
+    return ReferenceSetOut.of(services.jobs.reference_set(who.org_id, _known(reference_set_id)))
+
+
+@router.delete(
+    "/{reference_set_id}",
+    operation_id="delete_reference_set",
+    summary="Delete a reference set",
+    status_code=204,
+    responses=problems_for(401, 403, 404),
+)
+def delete_reference_set(reference_set_id: str, who: MayDelete, services: Has) -> None:
+    """Its images are removed unless a scan or another set has them; scans that used it keep them."""
+    services.jobs.delete_reference_set(who.org_id, _known(reference_set_id))
+
+
+def _known(set_id: str) -> str:
+    return known_shape(set_id, "refset", "reference_set")
+
+
+def _create(services: Services, org_id: str, asked: ReferenceSetRequest) -> tuple[ReferenceSetOut, bool]:
+    """Blocking (store, database, a child process)."""
+    if not _slots.acquire(blocking=False):
+        raise UnavailableError(
+            "checks_busy",
+            f"{MAX_CHECKS} reference sets are being looked through already.",
+            "Try again in some seconds.",
+        )
+    try:
+        with _archive(services, org_id, asked) as (path, source):
+            facts = check_reference_set(
+                path,
+                work_root(services.settings.data_dir),
+                reference_child(services.settings.sandbox),
+                should_stop=services.stopping.is_set,
+            )
+            sha256 = asked.blob or _keep(services, org_id, path)
+        view, created = services.jobs.create_reference_set(
+            org_id, NewReferenceSet(asked.name, sha256, source, facts.model_dump(mode="json"))
+        )
+    except CanceledError:
+        raise UnavailableError("server_stopping", "The server is about to stop.", "Try again later.") from None
+    finally:
+        _slots.release()
+    return ReferenceSetOut.of(view), created
+
+
+@contextmanager
+def _archive(services: Services, org_id: str, asked: ReferenceSetRequest) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The zip file to look through, and what to note about where it comes from."""
+    if asked.blob is not None:
+        yield _blob(services, org_id, asked.blob), {"blob": asked.blob}
+        return
+    assert asked.images is not None
+    images = [_image(services, org_id, item) for item in asked.images]
+    total = sum(image.location.stat().st_size for image in images)
+    check_room(services, 2 * total)
+    services.jobs.check_stored_quota(org_id, total)
+    with job_folder(work_root(services.settings.data_dir), "images", 1) as folder:
+        target = folder / "images.zip"
+        zip_images(images, target)
+        yield target, {"images": len(images)}
+
+
+def _image(services: Services, org_id: str, item: ImageRef) -> NamedImage:
+    label = None if item.label is None else str(item.label)
+    return NamedImage(_blob(services, org_id, item.blob, item.filename), item.filename, label)
+
+
+def _blob(services: Services, org_id: str, sha256: str, name: str = "") -> Path:
+    if not services.jobs.has_blob(org_id, sha256):
+        raise blob_not_found(name)
+    return services.materials.verified(sha256)
+
+
+def _keep(services: Services, org_id: str, path: Path) -> str:
+    """Store the archive that was made of single images."""
+    blob = services.store.put_file(path)
+    services.jobs.register_blob(org_id, blob)
+    return blob.sha256
