@@ -50,6 +50,18 @@ def test_negative_variance() -> None:
     check_tensors({"bn.running_mean": torch.tensor([1.0, -0.1])})
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_one_value_that_is_no_number_is_found_anywhere(value: float, dtype: torch.dtype) -> None:
+    for position in (0, 1, 7, 500, 1000, 4094, 4098):
+        weights = torch.randn(17 * 241).to(dtype)
+        weights[min(position, len(weights) - 1)] = value
+        for tensor in (weights, weights.reshape(17, 241).T):
+            with pytest.raises(InvalidInputError) as caught:
+                check_tensors({"w": tensor})
+            assert caught.value.code == "invalid_weights_not_finite"
+
+
 @pytest.mark.parametrize("name", ["", "w\0", "w\n", "w\u202e", "w" * 257])
 def test_names_are_short_and_printable(name: str) -> None:
     with pytest.raises(InvalidInputError) as caught:
