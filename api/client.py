@@ -13,15 +13,16 @@ from typing import Any, Self
 
 import httpx2
 
+from api.resumable import OnBytes, send_resumably
 from core.config import ScanConfig
 from core.errors import AssayError, IntegrityError, UnavailableError, UnsafeError, UnsupportedError
 
 BLOCK_BYTES = 1024 * 1024
+RESUMABLE_BYTES = 64 * 1024 * 1024  # larger files are not sent in one go
 POLL_S = 1.0
 AWAY_S = 60.0  # a server that restarts is waited for this long
 _TIMEOUT = httpx2.Timeout(30.0, read=120.0, write=120.0)
 
-OnBytes = Callable[[int, int], None]
 OnScan = Callable[[dict[str, Any]], None]
 
 
@@ -75,13 +76,16 @@ class Client:
         return str(self._json("GET", "/healthz")["version"])
 
     def upload(self, path: Path, on_bytes: OnBytes | None = None) -> str:
-        """Send a file unless the server has it; returns its SHA-256."""
+        """Send a file unless the server has it; returns its SHA-256. Large ones survive broken connections."""
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         address = f"/v1/blobs/{digest}"
         if self._send("HEAD", address, allowed=(404,)).status_code == 200:
             return digest
         size = path.stat().st_size
+        if size > RESUMABLE_BYTES:
+            send_resumably(self._send, path, digest, AWAY_S, on_bytes)
+            return digest
         headers = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
         self._send("PUT", address, content=_read(path, size, on_bytes), headers=headers)
         return digest
@@ -99,21 +103,33 @@ class Client:
         Args:
             model: an api.schemas.ModelRef as JSON.
         """
-        preprocess: Any = "auto"
-        if config.preprocess is not None:
-            preprocess = {name: list(getattr(config.preprocess, name)) for name in ("mean", "std", "size")}
         body = {
             "model": dict(model),
             "reference_set": None if reference_sha256 is None else {"blob": reference_sha256},
             "kind": config.kind.value,
             "architecture": config.architecture,
-            "preprocess": preprocess,
+            "preprocess": _preprocess(config),
             "purify": config.purify.value,
             "preset": config.preset.value,
             "seed": config.seed,
             "force": force,
         }
         return self._json("POST", "/v1/scans", json=body)
+
+    def inspect(self, model: Mapping[str, Any], config: ScanConfig) -> dict[str, Any]:
+        """A core.report.inspection.InspectionReport as JSON.
+
+        Args:
+            model: an api.schemas.ModelRef as JSON.
+            config: its architecture, preprocess and preset count.
+        """
+        body = {
+            "model": dict(model),
+            "architecture": config.architecture,
+            "preprocess": _preprocess(config),
+            "preset": config.preset.value,
+        }
+        return self._json("POST", "/v1/models:inspect", json=body)
 
     def scan(self, scan_id: str) -> dict[str, Any]:
         return self._json("GET", f"/v1/scans/{scan_id}")
@@ -257,3 +273,9 @@ def _read(path: Path, size: int, on_bytes: OnBytes | None) -> Iterator[bytes]:
             sent += len(block)
             if on_bytes is not None:
                 on_bytes(sent, size)
+
+
+def _preprocess(config: ScanConfig) -> Any:
+    if config.preprocess is None:
+        return "auto"
+    return {name: list(getattr(config.preprocess, name)) for name in ("mean", "std", "size")}

@@ -1,20 +1,26 @@
 """The HTTP client: sends what is missing, believes nothing it has not verified, waits for a server that restarts."""
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import pytest
 
 from api import client as module
+from api import resumable
 from api.client import Client, ServerError
 from core.config import Preprocess, ScanConfig
 from core.domain import Preset
-from core.errors import IntegrityError, UnavailableError, UnsupportedError
-from tests.support.http import LiveServer, sha256
+from core.errors import CanceledError, IntegrityError, UnavailableError, UnsupportedError
+from tests.support.cutting import cutting_proxy
+from tests.support.http import MIB, LiveServer, sha256
+from tests.support.processes import wait_until
 
 Reply = tuple[int, bytes]
 
@@ -56,6 +62,73 @@ def test_what_is_there_is_not_sent_again(live: LiveServer, tmp_path: Path) -> No
         sent.clear()
         client.upload(path, lambda done, total: sent.append(done))
     assert sent == []
+
+
+def test_a_large_file_survives_a_network_that_breaks(
+    live: LiveServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RESUMABLE_BYTES", 1000)
+    monkeypatch.setattr(resumable, "PAUSE_S", 0.05)
+    path = tmp_path / "model"
+    path.write_bytes(os.urandom(6 * MIB))
+    there: list[int] = []
+    with cutting_proxy(live.port) as proxy, Client(f"http://127.0.0.1:{proxy.port}", live.harness.key) as client:
+        client.scans()  # the first connection is not cut
+        proxy.cuts = [2 * MIB, 700_000, 10]
+        digest = client.upload(path, lambda done, total: there.append(done))
+        assert proxy.done == 3
+    assert live.harness.services.store.path(digest).read_bytes() == path.read_bytes()
+    assert there[-1] == 6 * MIB
+    assert client_sees(live)["items"] == []
+
+
+def test_a_second_run_goes_on_where_the_first_was_ended(
+    live: LiveServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RESUMABLE_BYTES", 1000)
+    path = tmp_path / "model"
+    path.write_bytes(os.urandom(6 * MIB))
+
+    def leave(done: int, total: int) -> None:
+        if done > 3 * MIB:
+            raise CanceledError
+
+    with Client(live.address, live.harness.key) as client, pytest.raises(CanceledError):
+        client.upload(path, leave)
+    wait_until(lambda: client_sees(live)["items"][0]["offset"], 10, "what was sent")
+    begun = client_sees(live)["items"][0]["offset"]
+    sent: list[int] = []
+    monkeypatch.setattr(resumable, "PAUSE_S", 0.05)
+    with Client(live.address, live.harness.key) as client:
+        client.upload(path, lambda done, total: sent.append(done))
+    assert sent[0] > begun
+
+
+def test_a_server_that_takes_nothing_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RESUMABLE_BYTES", 1)
+    monkeypatch.setattr(module, "AWAY_S", 0.3)
+    monkeypatch.setattr(resumable, "PAUSE_S", 0.05)
+    path = tmp_path / "model"
+    path.write_bytes(b"some bytes")
+    asked: list[str] = []
+
+    def answers(method: str, address: str) -> Reply:
+        asked.append(method)
+        if address.startswith("/v1/blobs"):
+            return 404, b""
+        return (200, b'{"items": [%s]}' % json.dumps(begun).encode()) if method == "GET" else (503, b"{}")
+
+    begun = {"sha256": sha256(b"some bytes"), "length": 10, "links": {"self": "/v1/uploads/upload_x"}}
+    with server_that(answers) as address, Client(address) as client, pytest.raises(UnavailableError):
+        client.upload(path)
+    assert asked.count("HEAD") > 3
+
+
+def client_sees(live: LiveServer) -> dict[str, Any]:
+    """The open uploads."""
+    with httpx2.Client(base_url=live.address, headers=live.harness.bearer) as http:
+        found: dict[str, Any] = http.get("/v1/uploads").json()
+        return found
 
 
 def test_all_options_reach_the_server(live: LiveServer, tmp_path: Path) -> None:
