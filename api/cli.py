@@ -1,13 +1,13 @@
 """`assay`: the command line. Each command imports what it needs when it runs, so that `--help` is instant.
 
 Exit codes of a scan: 0 clean, 1 backdoored, 2 inconclusive, 3 failed (and whatever was not foreseen), 4 unsupported or
-unsafe, 5 canceled, 64 wrong usage.
+unsafe, 5 canceled, 64 wrong usage. Of `inspect`: 0 it can be scanned, 3, 4, 5 and 64 as of a scan.
 """
 
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,10 @@ from api.cli_admin import AsJson, db_app, hub_token_app, keys_app
 from api.commands.common import ExitCode, err, exit_code_of, explain
 from core.domain import ArtifactRole, ModelKind, Preset, PurifyMode
 from core.errors import AssayError, InvalidInputError
+
+if TYPE_CHECKING:
+    from api.commands.target import Target
+    from api.schemas import ScanOptions
 
 app = typer.Typer(
     name="assay",
@@ -101,6 +105,22 @@ def sweep() -> None:
     raise typer.Exit(run_sweeper(load_settings()))
 
 
+def _asked(suspect: str, fields: dict[str, str]) -> tuple["ScanOptions", "Target"]:
+    """Raises typer.BadParameter: what is wrong with an argument is wrong usage."""
+    from pydantic import ValidationError
+
+    from api.commands.target import parse_target
+    from api.problems import describe, field_errors
+    from api.schemas import options_from_fields
+
+    try:
+        return options_from_fields(fields), parse_target(suspect)
+    except ValidationError as error:
+        raise typer.BadParameter(describe(field_errors(list(error.errors())))) from None
+    except InvalidInputError as error:
+        raise typer.BadParameter(error.detail) from None
+
+
 @app.command()
 def scan(
     suspect: Suspect,
@@ -123,13 +143,8 @@ def scan(
     force: Annotated[bool, typer.Option("--force", help="Scan again even if the server has a result.")] = False,
 ) -> None:
     """Scan a model, here or on a server. The exit code is the verdict."""
-    from pydantic import ValidationError
-
     from api.commands import scan as command
     from api.commands.common import load_settings
-    from api.commands.target import parse_target
-    from api.problems import describe, field_errors
-    from api.schemas import options_from_fields
 
     if target is not None and not target.absolute().parent.is_dir():
         raise typer.BadParameter(f"there is no folder {target.parent}", param_hint="--out")
@@ -142,14 +157,28 @@ def scan(
         "seed": str(seed),
         "force": "true" if force else "false",
     }
-    try:
-        options, model = options_from_fields(fields), parse_target(suspect)
-    except ValidationError as error:
-        raise typer.BadParameter(describe(field_errors(list(error.errors())))) from None
-    except InvalidInputError as error:
-        raise typer.BadParameter(error.detail) from None
+    options, model = _asked(suspect, fields)
     address = None if local else server or load_settings().server
     raise typer.Exit(command.run(command.ScanRequest(model, reference, options, target, address, as_json)))
+
+
+@app.command()
+def inspect(
+    suspect: Suspect,
+    server: Server = None,
+    local: Annotated[bool, typer.Option("--local", help="Look here even if ASSAY_SERVER is set.")] = False,
+    as_json: AsJson = False,
+    preset: Annotated[Preset, typer.Option(help="Whose cost is estimated.")] = Preset.STANDARD,
+    architecture: Annotated[str, typer.Option(help="auto, or a name such as preactresnet18.")] = "auto",
+    preprocess: Annotated[str, typer.Option(help="auto, or JSON with mean, std and size.")] = "auto",
+) -> None:
+    """Say what a model is, whether it can be scanned and what that would cost, without scanning it."""
+    from api.commands import inspect as command
+    from api.commands.common import load_settings
+
+    options, model = _asked(suspect, {"architecture": architecture, "preprocess": preprocess, "preset": preset.value})
+    address = None if local else server or load_settings().server
+    raise typer.Exit(command.run(command.InspectRequest(model, options, address, as_json)))
 
 
 @app.command()

@@ -66,7 +66,7 @@ class Outcome:
 def run(request: ScanRequest) -> ExitCode:
     """Scan, show, save; the exit code is the verdict's."""
     try:
-        with tempfile.TemporaryDirectory(prefix="assay-") as folder, _stop_on_interrupt() as stop:
+        with tempfile.TemporaryDirectory(prefix="assay-") as folder, stop_on_interrupt() as stop:
             work_dir = Path(folder)
             config = request.options.to_config(has_reference=request.reference is not None)
             reference = _reference_file(request.reference, work_dir)
@@ -196,7 +196,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def _stop_on_interrupt() -> Iterator[Event]:
+def stop_on_interrupt() -> Iterator[Event]:
     """Set by the first Ctrl-C or SIGTERM; a second Ctrl-C interrupts at once."""
     stop = Event()
 
