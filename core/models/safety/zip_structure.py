@@ -203,17 +203,21 @@ def _check_features(needed: int, flags: int, method: int, subject: Subject, memb
         )
 
 
-def _zip64(extra: bytes, name: bytes, fields: list[tuple[int, int]], subject: Subject) -> list[int]:
-    """The values of `fields` (value, placeholder), large ones from the ZIP64 extra field."""
+def _zip64(
+    extra: bytes, name: bytes, fields: list[tuple[int, int]], subject: Subject, listed: tuple[int, ...] = ()
+) -> list[int]:
+    """The values of `fields` (value, placeholder), large ones from the ZIP64 extra field.
+
+    Args:
+        listed: what the directory says. torch repeats it in the extra field of a member's header without asking for
+            it by a placeholder; anything else in there would be a second size.
+    """
     member = _shown(name)
     found = dict(_extra_fields(extra, subject, member))
     second = found.get(_UNICODE_PATH_EXTRA)
     if second is not None and second[5:] != name:
         raise subject.unsafe("unsafe_archive_mismatch", "The member has a second name.", REPACK, member)
-    large = found.get(_ZIP64_EXTRA)
-    if large is not None and all(value != placeholder for value, placeholder in fields):
-        raise subject.unsafe("unsafe_archive_mismatch", "The member has a second, long size.", REPACK, member)
-    values, rest = [], large or b""
+    values, rest = [], found.get(_ZIP64_EXTRA, b"")
     for value, placeholder in fields:
         if value == placeholder:
             width = 4 if placeholder == _MAX16 else 8
@@ -221,6 +225,9 @@ def _zip64(extra: bytes, name: bytes, fields: list[tuple[int, int]], subject: Su
                 raise subject.invalid("invalid_archive", "A long size is missing.", member=member)
             value, rest = int.from_bytes(rest[:width], "little"), rest[width:]
         values.append(value)
+    known = {number.to_bytes(8, "little") for number in (*values, *listed)}
+    if any(rest[at : at + 8] not in known for at in range(0, len(rest), 8)):
+        raise subject.unsafe("unsafe_archive_mismatch", "The member has a second, long size.", REPACK, member)
     return values
 
 
@@ -254,7 +261,8 @@ def _member(data: memoryview, entry: _Entry, end: int, subject: Subject) -> ZipM
     extra = bytes(data[name_at + name_length : start])
     if bytes(data[name_at : name_at + name_length]) != entry.raw_name:
         raise subject.unsafe("unsafe_archive_mismatch", "The member calls itself something else.", REPACK, member)
-    size, packed = _zip64(extra, entry.raw_name, [(size, _MAX32), (packed, _MAX32)], subject)
+    known = (entry.size, entry.packed, entry.header)
+    size, packed = _zip64(extra, entry.raw_name, [(size, _MAX32), (packed, _MAX32)], subject, known)
     if flags != entry.flags or method != entry.method:
         raise subject.unsafe(
             "unsafe_archive_mismatch", "Flags or method of the member and its directory entry differ.", REPACK, member

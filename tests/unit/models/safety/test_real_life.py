@@ -10,6 +10,7 @@ import itertools
 import pathlib
 import pickle
 import random
+import struct
 import types
 import uuid
 from pathlib import Path
@@ -22,10 +23,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.functional import InterpolationMode
 
+from core.errors import UnsafeError
 from core.models.formats import read_checkpoint
 from core.models.layout import unwrap
 from core.models.safety.inert import Opaque
-from tests.support.pickle_builder import Call, Name, Raw, encode, tensor, torch_zip
+from tests.support.pickle_builder import Call, Name, Raw, encode, pickled, tensor, torch_zip
+from tests.support.zip_builder import Entry, build_zip
 
 NETWORK = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2))
 STATE = NETWORK.state_dict()
@@ -178,6 +181,20 @@ def test_what_stands_beside_the_weights(name: str, protocol: int, new: bool, tmp
     found = unwrap(read_checkpoint(tmp_path / "blob", "model.pth"))
     same(found.tensors, STATE)
     assert found.layout.extras()["epoch"] == 3
+
+
+@pytest.mark.parametrize(("long", "accepted"), [((16, 16), True), ((0,), True), ((16, 17), False), ((1 << 40,), False)])
+def test_headers_as_torch_writes_them_behind_four_gigabytes(long: Any, accepted: bool, tmp_path: Path) -> None:
+    """It repeats sizes and offsets in a member's own header, where no field asks for them."""
+    extra = struct.pack(f"<HH{len(long)}Q", 1, 8 * len(long), *long)
+    first = Entry("archive/data/0", bytes(16), flags=8, local_extra=extra)
+    pickle_ = Entry("archive/data.pkl", pickled({"w": tensor()}))
+    (tmp_path / "blob").write_bytes(build_zip([first, pickle_, Entry("archive/version", b"3\n")]))
+    if accepted:
+        assert list(read(tmp_path / "blob")) == ["w"]
+    else:
+        with pytest.raises(UnsafeError, match="long size"):
+            read(tmp_path / "blob")
 
 
 def test_lightning(tmp_path: Path) -> None:
