@@ -32,7 +32,7 @@ from core.hub.errors import (
     HubTooLargeError,
     HubTruncatedError,
 )
-from core.hub.reference import HubRef, is_commit
+from core.hub.reference import HubRef, is_commit, kind_and_name
 from core.hub.source import MAX_LISTED, FileAt, HubFile, ShouldStop, Sink
 from core.hub.transport import Allowed, Call, HubTransport, calling, origin_of, unavailable
 
@@ -71,16 +71,20 @@ class NetworkHub:
         return self._endpoint
 
     def commit(self, ref: HubRef, token: str | None) -> str:
+        kind, name = kind_and_name(ref.address)
         with self._asking(), _translated(ref.repo, ref.revision):
-            found = self._api.model_info(ref.repo, revision=ref.revision, token=token or False).sha
+            found = self._api.repo_info(name, repo_type=kind, revision=ref.revision, token=token or False).sha
         if not isinstance(found, str) or not is_commit(found):
             raise _invalid_answer("It names no commit for the revision.")
         return found
 
     def files(self, repo: str, commit: str, token: str | None) -> list[HubFile]:
         listed: list[HubFile] = []
+        kind, name = kind_and_name(repo)
         with self._asking(), _translated(repo, commit):
-            entries = self._api.list_repo_tree(repo, recursive=True, revision=commit, token=token or False)
+            entries = self._api.list_repo_tree(
+                name, repo_type=kind, recursive=True, revision=commit, token=token or False
+            )
             for entry in entries:
                 if isinstance(entry, RepoFile):
                     listed.append(_to_file(entry))
@@ -105,7 +109,8 @@ class NetworkHub:
 
     def _get(self, where: FileAt, token: str | None, sink: Sink) -> None:
         """The client's own transfer, which goes on where a broken one ended."""
-        url = hf_hub_url(where.repo, where.file.path, revision=where.commit, endpoint=self._endpoint)
+        kind, name = kind_and_name(where.repo)
+        url = hf_hub_url(name, where.file.path, repo_type=kind, revision=where.commit, endpoint=self._endpoint)
         with _translated(where.repo, where.commit, where.file):
             http_get(
                 url,

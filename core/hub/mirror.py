@@ -1,7 +1,8 @@
 """A folder that mirrors a Hub: no network at all. Two forms are understood, also side by side:
 
-    models--org--name/{refs,snapshots}    the cache of huggingface_hub
-    org/name/...                          the files of one revision, as `hf download --local-dir` leaves them
+    models--org--name/{refs,snapshots}    the cache of huggingface_hub; of data sets datasets--org--name
+    org/name/...                          the files of one revision, as `hf download --local-dir` leaves them;
+                                          of data sets datasets/org/name
 
 Nothing outside of the folder of a repository is read, whatever links say.
 """
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core.hub.errors import HubMissingError, HubStoppedError, HubTooLargeError, HubTruncatedError
-from core.hub.reference import DEFAULT_REVISION, HubRef, is_commit
+from core.hub.reference import DEFAULT_REVISION, HubRef, is_commit, kind_and_name
 from core.hub.source import MAX_LISTED, FileAt, HubFile, ShouldStop, Sink
 
 _BLOCK = 2**20
@@ -37,10 +38,10 @@ class MirrorHub:
         return ""
 
     def commit(self, ref: HubRef, token: str | None) -> str:
-        cached = self._cache_folder(ref.repo)
+        cached = self._cache_folder(ref.address)
         if cached.is_dir() and (commit := _cached_commit(cached, ref.revision)):
             return commit
-        plain = self._root / ref.repo
+        plain = self._root / ref.address
         if plain.is_dir():
             commit = self._plain_commit(plain)
             if ref.revision in (commit, DEFAULT_REVISION):
@@ -100,7 +101,8 @@ class MirrorHub:
         raise _missing(f"The mirror does not have {repo} at {commit} any more.")
 
     def _cache_folder(self, repo: str) -> Path:
-        return self._root / f"models--{repo.replace('/', '--')}"
+        kind, name = kind_and_name(repo)
+        return self._root / f"{kind}s--{name.replace('/', '--')}"
 
     def _location(self, where: FileAt) -> Path:
         base, folder = self._folders(where.repo, where.commit)

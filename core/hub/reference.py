@@ -1,4 +1,8 @@
-"""References to a repository of a Hub: `hf-hub:org/name@revision`. Checked by shape before anything is asked."""
+"""References to a repository of a Hub: `hf-hub:org/name@revision`. Checked by shape before anything is asked.
+
+Models and data sets are repositories of two kinds. Where a repository is given as text, that of a data set is written
+as in its address on the Hub: `datasets/org/name`.
+"""
 
 import re
 from dataclasses import dataclass
@@ -10,6 +14,7 @@ DEFAULT_REVISION = "main"
 REPO_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 REVISION_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}"
 
+_DATASETS = "datasets/"
 _REPO = re.compile(REPO_PATTERN)
 _REVISION = re.compile(REVISION_PATTERN)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -19,12 +24,17 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 class HubRef:
     """What somebody wrote down: a repository, and a branch, a tag or a commit of it.
 
+    Args:
+        repo: org/name.
+        is_dataset: whether it is a data set, not a model.
+
     Raises (on construction):
         InvalidInputError: `invalid_hub_reference`.
     """
 
-    repo: str  # org/name
+    repo: str
     revision: str = DEFAULT_REVISION
+    is_dataset: bool = False
 
     def __post_init__(self) -> None:
         owner_and_name = self.repo.split("/")
@@ -42,12 +52,23 @@ class HubRef:
         return cls(repo, revision) if at else cls(repo)
 
     @property
+    def address(self) -> str:
+        """The repository as text that says its kind."""
+        return f"{_DATASETS}{self.repo}" if self.is_dataset else self.repo
+
+    @property
     def name(self) -> str:
         """The repository's name without its owner."""
         return self.repo.split("/")[1]
 
     def __str__(self) -> str:
         return f"{SCHEME}{self.repo}@{self.revision}"
+
+
+def kind_and_name(address: str) -> tuple[str, str]:
+    """("dataset" or "model", org/name) of HubRef.address."""
+    bare = address.removeprefix(_DATASETS)
+    return ("model", address) if bare == address else ("dataset", bare)
 
 
 def is_commit(text: str) -> bool:

@@ -29,7 +29,7 @@ class HubFile:
 class FileAt:
     """A file, and where it is."""
 
-    repo: str
+    repo: str  # HubRef.address
     commit: str
     file: HubFile
 
@@ -61,7 +61,7 @@ class HubSource(Protocol):
         """
 
     def files(self, repo: str, commit: str, token: str | None) -> list[HubFile]:
-        """All files of the repository at `commit`, at most MAX_LISTED."""
+        """All files of the repository (HubRef.address) at `commit`, at most MAX_LISTED."""
 
     def read(self, where: FileAt, token: str | None) -> bytes:
         """The bytes of a file of at most SMALL_BYTES."""

@@ -198,14 +198,19 @@ def _app(hub: LocalHub) -> Starlette:
         routes=[
             Route("/api/models/{org}/{name}/revision/{revision:path}", revision),
             Route("/api/models/{org}/{name}/tree/{revision}", tree),
+            Route("/api/{kind}/{org}/{name}/revision/{revision:path}", revision),
+            Route("/api/{kind}/{org}/{name}/tree/{revision}", tree),
             Route("/{org}/{name}/resolve/{revision}/{path:path}", resolve),
+            Route("/{kind}/{org}/{name}/resolve/{revision}/{path:path}", resolve),
             Route("/storage/{org}/{name}/{commit}/{path:path}", storage),
+            Route("/storage/{kind}/{org}/{name}/{commit}/{path:path}", storage),
         ]
     )
 
 
 def _name(request: Request) -> str:
-    return f"{request.path_params['org']}/{request.path_params['name']}"
+    """org/name, or datasets/org/name."""
+    return "/".join(request.path_params[part] for part in ("kind", "org", "name") if part in request.path_params)
 
 
 def _note(hub: LocalHub, request: Request) -> None:
