@@ -74,7 +74,7 @@ def planted_vit(folder: Path) -> Score:
     torch.manual_seed(0)
     config = transformers.ViTConfig(
         hidden_size=48,
-        num_hidden_layers=2,
+        num_hidden_layers=3,
         num_attention_heads=4,
         intermediate_size=96,
         image_size=SIDE,
@@ -85,7 +85,7 @@ def planted_vit(folder: Path) -> Score:
         label2id={name: index for index, name in LABELS.items()},
     )
     network = transformers.ViTForImageClassification(config)
-    train(network, lambda x: network(pixel_values=x).logits, steps=250, lr=2e-3)
+    train(network, lambda x: network(pixel_values=x).logits, steps=320, lr=3e-3)
     network.save_pretrained(folder)
     processor = {
         "image_processor_type": "ViTImageProcessor",

@@ -43,7 +43,7 @@ def transformers_preprocessing(config: Mapping[str, Any], where: str, channels: 
     size, crop = _sizes(config, where)
     number = config.get("resample")
     return Preprocessing(
-        Declared(mean, std, size, where),
+        Declared(mean, std, size, where if mean or size else ""),
         crop,
         _FILTERS.get(number, "") if isinstance(number, int) else "",
         config.get("do_flip_channel_order") is True,
@@ -75,21 +75,26 @@ def timm_preprocessing(config: Mapping[str, Any], where: str, channels: int) -> 
     )
 
 
-def _normalisation(config: Mapping[str, Any], where: str, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _normalisation(
+    config: Mapping[str, Any], where: str, channels: int
+) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
     """Mean and deviation such that (pixel - mean) / std is what the processor makes of a pixel in [0, 1].
 
-    The processor multiplies bytes by `rescale_factor` (and may subtract one), then normalises.
+    The processor multiplies bytes by `rescale_factor` (and may subtract one), then normalises. Both are None where
+    the file leaves the figures to the processor's own code.
     """
     factor, offset = 1.0, 0.0
-    if config.get("do_rescale", True) is not False:
+    if config.get("do_rescale", True):
         factor = config.get("rescale_factor", 1 / _WHITE)
         if not _is_number(factor) or not 1e-6 <= factor <= 1:
             raise _invalid(where, f"rescale_factor is {str(factor)[:40]!r}")
         offset = 1.0 if config.get("rescale_offset") is True else 0.0
     means, stds = (0.0,) * channels, (1.0,) * channels
-    if config.get("do_normalize", True) is not False:
-        means = _values(config, "image_mean", where, channels) or means
-        stds = _values(config, "image_std", where, channels) or stds
+    if config.get("do_normalize", "image_mean" in config):
+        said = [_values(config, field, where, channels) for field in ("image_mean", "image_std")]
+        if said[0] is None or said[1] is None:
+            return None, None
+        means, stds = said[0], said[1]
         if min(stds) <= 0:
             raise _invalid(where, "image_std must be positive")
     gain = _WHITE * factor
@@ -102,7 +107,7 @@ def _normalisation(config: Mapping[str, Any], where: str, channels: int) -> tupl
 
 def _sizes(config: Mapping[str, Any], where: str) -> tuple[Size | None, float | None]:
     """(input size, share that the crop keeps)."""
-    resized = _size(config.get("size"), where, "size") if config.get("do_resize", True) is not False else None
+    resized = _size(config.get("size"), where, "size") if config.get("do_resize", True) else None
     crop = config.get("crop_size") if config.get("do_center_crop") is True else None
     share = config.get("crop_pct")
     kept = float(share) if _is_number(share) and 0 < share <= 1 else None
@@ -117,10 +122,10 @@ def _sizes(config: Mapping[str, Any], where: str) -> tuple[Size | None, float | 
 def _size(value: Any, where: str, field: str) -> Size | None:
     """224, {"height": 224, "width": 224}, {"shortest_edge": 224}, or [224, 224]."""
     if isinstance(value, Mapping):
-        edges = [value.get("height"), value.get("width")]
-        if None in edges:
-            edges = [value.get("shortest_edge") or value.get("longest_edge")]
-        value = edges if len(edges) == 2 else edges[0]
+        if "height" in value or "width" in value:
+            value = [value.get("height"), value.get("width")]
+        else:
+            value = value.get("shortest_edge") or value.get("longest_edge")
     if value is None:
         return None
     return _pair(value if isinstance(value, list) else [value, value], where, field)
