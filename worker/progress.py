@@ -17,6 +17,7 @@ _WEIGHTS: dict[Stage, float] = {
     Stage.VERIFYING: 0.18,
     Stage.PUBLISHING: 0.02,
 }
+_FETCHING_FROM_HUB = 0.20
 _MIN_PROGRESS = 0.05  # below this, or before _MIN_ELAPSED_S, an estimate says nothing
 _MIN_ELAPSED_S = 2.0
 
@@ -26,13 +27,17 @@ class ProgressTracker:
 
     Args:
         purify: `never` takes the purifying stages out of the sum.
+        fetches: files come from a Hub first, which takes a while.
         clock: monotonic seconds.
     """
 
-    def __init__(self, purify: PurifyMode, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, purify: PurifyMode, clock: Callable[[], float] = time.monotonic, *, fetches: bool = False
+    ) -> None:
         skipped = {Stage.UNLEARNING, Stage.VERIFYING} if purify is PurifyMode.NEVER else set[Stage]()
-        total = sum(weight for stage, weight in _WEIGHTS.items() if stage not in skipped)
-        self._share = {stage: 0.0 if stage in skipped else weight / total for stage, weight in _WEIGHTS.items()}
+        weights = {**_WEIGHTS, Stage.FETCHING: _FETCHING_FROM_HUB} if fetches else _WEIGHTS
+        total = sum(weight for stage, weight in weights.items() if stage not in skipped)
+        self._share = {stage: 0.0 if stage in skipped else weight / total for stage, weight in weights.items()}
         self._clock = clock
         self._started = clock()
         self._lock = threading.Lock()

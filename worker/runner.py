@@ -107,7 +107,8 @@ class Runner:
         return state
 
     def _attempt(self, claim: ClaimedJob) -> JobState | None:
-        tracker = ProgressTracker(PurifyMode(claim.config["purify"]))
+        from_hub = claim.contents is not None and claim.contents.hub is not None
+        tracker = ProgressTracker(PurifyMode(claim.config["purify"]), fetches=from_hub)
         keeper = LeaseKeeper(
             self._service,
             claim,

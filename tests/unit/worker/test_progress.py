@@ -60,3 +60,12 @@ def test_eta_extrapolates_but_not_too_early() -> None:
     assert tracker.eta_s == pytest.approx(10.0)
     report(tracker, Stage.PUBLISHING, 1.0)
     assert tracker.eta_s == pytest.approx(0.0)
+
+
+def test_fetching_from_a_hub_is_a_part_of_the_whole() -> None:
+    plain, from_hub = ProgressTracker(PurifyMode.AUTO), ProgressTracker(PurifyMode.AUTO, fetches=True)
+    for tracker in (plain, from_hub):
+        report(tracker, Stage.FETCHING, 1.0)
+    assert plain.progress < 0.02 < 0.1 < from_hub.progress
+    report(from_hub, Stage.PUBLISHING, 1.0)
+    assert from_hub.progress == pytest.approx(1.0)
