@@ -29,6 +29,11 @@ def zip_folder(folder: Path, target: Path) -> None:
     )
     if not files:
         raise InvalidInputError("reference_empty", f"There are no files in the folder {folder.name}.")
+    zip_files(files, target)
+
+
+def zip_files(files: Sequence[tuple[str, Path]], target: Path) -> None:
+    """Write files to `target` in their order, under the given names."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for name, path in files:
             _add(archive, name, path)

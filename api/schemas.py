@@ -24,7 +24,7 @@ Architecture = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9
 MAX_SEED = 2**53 - 1  # what every JSON reader keeps exactly
 _FOREIGN_SOURCES = ("hub", "hf", "repo", "url", "uri", "path", "source")
 _MODEL_SOURCES = ("blob", "hub", "files")
-_SET_SOURCES = ("blob", "images")
+_SET_SOURCES = ("blob", "images", "hub")
 MAX_IMAGE_REFS = 1_500  # as many as fit into a body
 
 
@@ -198,6 +198,16 @@ class ReferenceSetRequest(_Request):
     name: Annotated[str, Field(min_length=1, max_length=100, examples=["fashion-mnist-test"])]
     blob: Sha256 | None = Field(default=None, description="An uploaded zip archive.")
     images: Annotated[list[ImageRef], Field(min_length=1, max_length=MAX_IMAGE_REFS)] | None = None
+    hub: Annotated[str, StringConstraints(pattern=f"^{REPO_PATTERN}$"), Field(examples=["org/name"])] | None = Field(
+        default=None, description="A data set of the Hub that holds image files or a zip archive."
+    )
+    revision: Annotated[str, StringConstraints(pattern=f"^{REVISION_PATTERN}$")] | None = Field(
+        default=None, description=f"With `hub`: a branch, a tag or a commit; default: {DEFAULT_REVISION}."
+    )
+    split: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,100}$")] | None = Field(
+        default=None,
+        description="With `hub`: a folder of images, or a zip archive, in the data set; default: all.",
+    )
 
     @field_validator("name")
     @classmethod
@@ -211,7 +221,14 @@ class ReferenceSetRequest(_Request):
     def _one_source(self) -> Self:
         if sum(getattr(self, name) is not None for name in _SET_SOURCES) != 1:
             raise ValueError(f"exactly one of {', '.join(_SET_SOURCES)} must be given")
+        if self.hub is None and (self.revision is not None or self.split is not None):
+            raise ValueError("revision and split go with hub")
         return self
+
+    @property
+    def hub_ref(self) -> HubRef | None:
+        """The data set. Raises InvalidInputError (`invalid_hub_reference`)."""
+        return None if self.hub is None else HubRef(self.hub, self.revision or DEFAULT_REVISION, is_dataset=True)
 
 
 class InspectRequest(BaseModel):

@@ -62,6 +62,11 @@ class Materials:
     def __init__(self, service: JobService, store: BlobStore, desk: HubDesk) -> None:
         self._service, self._store, self._desk = service, store, desk
 
+    @property
+    def desk(self) -> HubDesk:
+        """The way to the Hub."""
+        return self._desk
+
     def keep_manifest(self, manifest: Manifest) -> None:
         """Store the manifest's bytes, so that a scan may be named by its digest. Raises StorageFullError."""
         self._keep(manifest.to_bytes())

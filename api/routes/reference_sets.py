@@ -14,7 +14,7 @@ from api.auth import Scope, requires
 from api.bodies import read_json
 from api.deps import Services, services_of
 from api.ids import known_shape
-from api.reference_zip import NamedImage, zip_images
+from api.reference_zip import NamedImage, zip_files, zip_images
 from api.routes import problems_for
 from api.routes.blobs import check_room
 from api.schemas import ImageRef, ReferenceSetRequest
@@ -24,6 +24,7 @@ from core.jobs.reference_sets import NewReferenceSet
 from core.jobs.wording import blob_not_found
 from core.registry.keys import Principal
 from worker.children import reference_child
+from worker.datasets import fetch_images
 from worker.reference_sets import check_reference_set
 from worker.workspace import job_folder, work_root
 
@@ -51,7 +52,7 @@ _BODY = {
     response_model=ReferenceSetOut,
     responses={
         200: {"model": ReferenceSetOut, "description": "There is one of that name with the same images."},
-        **problems_for(400, 401, 403, 404, 409, 413, 422, 429, 500, 503, 507),
+        **problems_for(400, 401, 403, 404, 409, 413, 422, 429, 500, 502, 503, 507),
     },
     openapi_extra={"requestBody": _BODY},
 )
@@ -149,15 +150,47 @@ def _archive(services: Services, org_id: str, asked: ReferenceSetRequest) -> Ite
     if asked.blob is not None:
         yield _blob(services, org_id, asked.blob), {"blob": asked.blob}
         return
-    assert asked.images is not None
-    images = [_image(services, org_id, item) for item in asked.images]
-    total = sum(image.location.stat().st_size for image in images)
-    check_room(services, 2 * total)
-    services.jobs.check_stored_quota(org_id, total)
     with job_folder(work_root(services.settings.data_dir), "images", 1) as folder:
         target = folder / "images.zip"
-        zip_images(images, target)
-        yield target, {"images": len(images)}
+        if asked.images is not None:
+            yield target, _pack_images(services, org_id, asked.images, target)
+        else:
+            yield _pack_dataset(services, org_id, asked, folder, target)
+
+
+def _pack_images(services: Services, org_id: str, asked: list[ImageRef], target: Path) -> dict[str, Any]:
+    images = [_image(services, org_id, item) for item in asked]
+    _check_room(services, org_id, sum(image.location.stat().st_size for image in images))
+    zip_images(images, target)
+    return {"images": len(images)}
+
+
+def _pack_dataset(
+    services: Services, org_id: str, asked: ReferenceSetRequest, folder: Path, target: Path
+) -> tuple[Path, dict[str, Any]]:
+    ref = asked.hub_ref
+    assert ref is not None
+    (folder / "fetched").mkdir()
+    fetched = fetch_images(
+        services.materials.desk,
+        org_id,
+        ref,
+        asked.split,
+        folder / "fetched",
+        check_room=lambda size: _check_room(services, org_id, size),
+        should_stop=services.stopping.is_set,
+    )
+    source = {"hub": ref.repo, "revision": ref.revision, "commit": fetched.commit, "split": asked.split}
+    if fetched.is_archive:
+        return fetched.files[0][1], source | {"archive": fetched.files[0][0]}
+    zip_files(fetched.files, target)
+    return target, source | {"images": len(fetched.files), "images_available": fetched.available}
+
+
+def _check_room(services: Services, org_id: str, size: int) -> None:
+    """For the images, and once more for the archive that is made of them."""
+    check_room(services, 2 * size)
+    services.jobs.check_stored_quota(org_id, size)
 
 
 def _image(services: Services, org_id: str, item: ImageRef) -> NamedImage:
@@ -172,7 +205,7 @@ def _blob(services: Services, org_id: str, sha256: str, name: str = "") -> Path:
 
 
 def _keep(services: Services, org_id: str, path: Path) -> str:
-    """Store the archive that was made of single images."""
+    """Store the archive that was made or fetched."""
     blob = services.store.put_file(path)
     services.jobs.register_blob(org_id, blob)
     return blob.sha256
