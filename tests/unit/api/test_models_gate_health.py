@@ -1,10 +1,15 @@
 """Models and lineage, the gate, and whether the service can work."""
 
+from dataclasses import replace
+
 import pytest
+from fastapi import Response
 from fastapi.testclient import TestClient
 
-from core.domain import Verdict
+from api.routes.health import readyz
+from core.domain import SandboxMode, Verdict
 from tests.support.http import Harness, is_problem, sha256, submit
+from worker import landlock, seccomp
 
 
 def test_lineage_leads_both_ways(client: TestClient, harness: Harness) -> None:
@@ -62,6 +67,18 @@ def test_a_fast_scan_does_not_acquit(client: TestClient, harness: Harness) -> No
 @pytest.mark.parametrize("query", ["", "?sha256=", "?sha256=x", f"?sha256={'A' * 64}", f"?digest={'0' * 64}"])
 def test_the_gate_wants_a_digest(client: TestClient, query: str) -> None:
     is_problem(client.get(f"/v1/gate{query}"), 422, "invalid_request")
+
+
+def test_a_required_sandbox_shows_in_readyz(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = {"broker_url": None, "sandbox": SandboxMode.REQUIRED}
+    services = replace(harness.services, settings=harness.services.settings.model_copy(update=changes))
+    monkeypatch.setattr(seccomp, "unavailable", lambda: "")
+    monkeypatch.setattr(landlock, "version", lambda: 1)
+    assert readyz(Response(), services).checks["sandbox"] == "ok"
+    monkeypatch.setattr(landlock, "version", lambda: 0)
+    response = Response()
+    assert readyz(response, services).checks["sandbox"] == "sandbox_unavailable"
+    assert response.status_code == 503
 
 
 def test_health_needs_no_key(client: TestClient) -> None:

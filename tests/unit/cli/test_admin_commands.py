@@ -11,6 +11,7 @@ from core.errors import InvalidInputError, UnauthorizedError
 from core.registry.keys import ApiKeyService
 from core.registry.session import Database
 from tests.support.cli import Cli
+from worker import landlock
 
 
 def keys_of(folder: Path) -> ApiKeyService:
@@ -92,6 +93,21 @@ def test_doctor_sees_what_is_wrong(cli: Cli, monkeypatch: pytest.MonkeyPatch) ->
     ran = cli("doctor", "--json")
     wrong = {finding["name"] for finding in json.loads(ran.out) if finding["level"] == "error"}
     assert (ran.code, wrong) == (3, {"core", "storage", "queue"})
+
+
+def test_doctor_lists_the_layers_of_the_sandbox(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def layers() -> dict[str, tuple[str, str]]:
+        findings = json.loads(cli("doctor", "--json").out)
+        return {item["name"]: (item["level"], item["detail"][:3]) for item in findings if "sandbox" in item["name"]}
+
+    monkeypatch.setattr(landlock, "version", lambda: 0)
+    assert layers()["sandbox: files"] == ("warning", "no:")
+    assert layers()["sandbox: process"] == ("ok", "yes")
+    monkeypatch.setenv("ASSAY_SANDBOX", "required")
+    assert layers()["sandbox: files"] == ("error", "no:")
+    assert cli("doctor").code == 3
+    monkeypatch.setenv("ASSAY_SANDBOX", "perhaps")
+    assert cli("doctor").code == 64
 
 
 def test_doctor_hides_the_password_of_the_database(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
