@@ -12,6 +12,8 @@ Size = tuple[int, int]
 #: Filter names by Pillow's number.
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 _WHITE = 255.0
+#: Processors that do not normalise unless they are told to, though their files hold a mean.
+_NEVER_NORMALISE = "MobileViT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,8 @@ def _normalisation(
             raise _invalid(where, f"rescale_factor is {str(factor)[:40]!r}")
         offset = 1.0 if config.get("rescale_offset") is True else 0.0
     means, stds = (0.0,) * channels, (1.0,) * channels
-    if config.get("do_normalize", "image_mean" in config):
+    named = config.get("image_processor_type") or config.get("feature_extractor_type")
+    if config.get("do_normalize", not str(named).startswith(_NEVER_NORMALISE)):
         said = [_values(config, field, where, channels) for field in ("image_mean", "image_std")]
         if said[0] is None or said[1] is None:
             return None, None
