@@ -6,6 +6,7 @@ that touches the network or a token happens here, in the parent: children get pa
 
 import hashlib
 import logging
+import threading
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from core.domain import Stage
-from core.errors import InvalidInputError, LockedError
+from core.errors import InvalidInputError, LockedError, UnavailableError
 from core.hub.reference import HubRef
 from core.hub.selection import RULES
 from core.hub.snapshot import mismatch, take_snapshot
@@ -28,6 +29,10 @@ from worker.protocol import ModelFile
 from worker.transfer import watched
 
 log = logging.getLogger(__name__)
+
+#: References that a process resolves at once: a slow Hub must not take all threads that answer requests.
+MAX_ASKING = 8
+_asking = threading.BoundedSemaphore(MAX_ASKING)
 
 _NOTE_EVERY_S = 10.0
 _LOCK_PATIENCE_S, _LOCK_POLL_S = 90.0, 0.5
@@ -78,9 +83,20 @@ class Materials:
 
         Raises:
             HubError: see core/hub/errors.py.
+            UnavailableError: `hub_busy`, MAX_ASKING others ask at this moment.
             QuotaError, StorageFullError: there is no room for the files.
             SecretKeyError: the organisation's token cannot be opened.
         """
+        if not _asking.acquire(blocking=False):
+            raise UnavailableError(
+                "hub_busy", f"{MAX_ASKING} references are being resolved already.", "Try again in some seconds."
+            )
+        try:
+            return self._resolve(org_id, ref)
+        finally:
+            _asking.release()
+
+    def _resolve(self, org_id: str, ref: HubRef) -> ModelContents:
         source, token = self._desk.source, self._desk.token(org_id)
         commit = source.commit(ref, token)
         known = self._service.at_commit(org_id, ref.repo, commit, RULES)
@@ -202,6 +218,9 @@ class _Fetch:
 
         def work(should_stop: ShouldStop) -> None:
             with self._partial(file, should_stop) as partial:
+                if self._is_here(file):  # another scan of the organisation was faster
+                    partial.discard()
+                    return
                 self._desk.source.fetch(where, token, _Counted(partial, self._count), should_stop)
                 try:
                     blob = partial.commit(file.sha256)
@@ -224,6 +243,9 @@ class _Fetch:
                 if time.monotonic() > give_up or should_stop():
                     raise
             time.sleep(_LOCK_POLL_S)
+
+    def _is_here(self, file: ManifestFile) -> bool:
+        return self._service.has_blob(self._org_id, file.sha256) and self._store.exists(file.sha256)
 
     def _count(self, size: int) -> None:
         self._here = size

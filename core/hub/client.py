@@ -1,6 +1,7 @@
 """A Hub over the network, through huggingface_hub. Importing it takes a while: only who needs the network does."""
 
 import functools
+import hashlib
 import logging
 import re
 from collections.abc import Iterator
@@ -42,6 +43,8 @@ PUBLIC_HOSTS = ("huggingface.co", ".huggingface.co", "hf.co", ".hf.co")
 
 #: Seconds a question may take; and how long trying again may go on, for questions and for transfers.
 ASK_LIMIT_S, ASK_PATIENCE_S, FETCH_PATIENCE_S = 30.0, 8.0, 30.0
+#: Files without a digest that are read for it, and for how long.
+MEASURED_BYTES, MEASURE_LIMIT_S = 256 * 2**20, 60.0
 #: What is lost when a transfer breaks off; the client's own block is ten times as large.
 BLOCK_BYTES = 2**20
 #: A transfer that began anew so often gets nowhere.
@@ -100,8 +103,14 @@ class NetworkHub:
             self._get(where, token, buffer)
         return buffer.getvalue()
 
-    def digest(self, where: FileAt) -> str | None:
-        return None
+    def digest(self, where: FileAt, token: str | None) -> str | None:
+        """The public Hub keeps no such files; of those of other servers, moderate ones are read and forgotten."""
+        if where.file.size_bytes > MEASURED_BYTES:
+            return None
+        measure = _Measure()
+        with calling(Call(self._allowed, lambda: False, ASK_PATIENCE_S, MEASURE_LIMIT_S)):
+            self._get(where, token, measure)
+        return measure.hexdigest()
 
     def fetch(self, where: FileAt, token: str | None, sink: Sink, should_stop: ShouldStop) -> None:
         with calling(Call(self._allowed, should_stop, FETCH_PATIENCE_S, None)):
@@ -147,6 +156,25 @@ class _Buffer:
 
     def getvalue(self) -> bytes:
         return bytes(self._data)
+
+
+class _Measure:
+    """A Sink that keeps nothing but the SHA-256."""
+
+    def __init__(self) -> None:
+        self._hash, self.size = hashlib.sha256(), 0
+
+    def write(self, data: bytes) -> None:
+        self._hash.update(data)
+        self.size += len(data)
+
+    def rollback(self, size: int) -> None:
+        if size:
+            raise _invalid_answer("It starts over in the middle of a file.")
+        self._hash, self.size = hashlib.sha256(), 0
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
 
 
 class _SinkFile:

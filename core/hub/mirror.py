@@ -75,7 +75,7 @@ class MirrorHub:
             raise _changed(where)
         return data
 
-    def digest(self, where: FileAt) -> str:
+    def digest(self, where: FileAt, token: str | None) -> str:
         return self._digest(self._location(where))
 
     def fetch(self, where: FileAt, token: str | None, sink: Sink, should_stop: ShouldStop) -> None:

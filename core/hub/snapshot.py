@@ -62,7 +62,7 @@ def take_snapshot(
     seen = known([file.git_oid for file in choice.files if file.git_oid is not None])
     files, git_oids = [], {}
     for file in choice.files:
-        sha256 = _digest(source, FileAt(repo, commit, file), seen, read)
+        sha256 = _digest(source, FileAt(repo, commit, file), token, seen, read)
         files.append(ManifestFile(file.path, sha256, file.size_bytes))
         if file.path in small:
             if file.sha256 is not None and file.sha256 != hashlib.sha256(small[file.path]).hexdigest():
@@ -95,7 +95,11 @@ def mismatch(path: str) -> HubBrokenError:
 
 
 def _digest(
-    source: HubSource, where: FileAt, seen: Mapping[str, tuple[str, int]], read: Callable[[HubFile], bytes]
+    source: HubSource,
+    where: FileAt,
+    token: str | None,
+    seen: Mapping[str, tuple[str, int]],
+    read: Callable[[HubFile], bytes],
 ) -> str:
     file = where.file
     if file.sha256 is not None:
@@ -104,7 +108,7 @@ def _digest(
         return match[0]
     if file.size_bytes <= SMALL_BYTES:
         return hashlib.sha256(read(file)).hexdigest()
-    sha256 = source.digest(where)
+    sha256 = source.digest(where, token)
     if sha256 is None:
         raise HubContentError(
             "hub_digest_unknown",

@@ -66,8 +66,8 @@ class HubSource(Protocol):
     def read(self, where: FileAt, token: str | None) -> bytes:
         """The bytes of a file of at most SMALL_BYTES."""
 
-    def digest(self, where: FileAt) -> str | None:
-        """SHA-256 of a larger file that was listed without one, if that can be found out without fetching it."""
+    def digest(self, where: FileAt, token: str | None) -> str | None:
+        """SHA-256 of a larger file that was listed without one, if that can be found out within reason."""
 
     def fetch(self, where: FileAt, token: str | None, sink: Sink, should_stop: ShouldStop) -> None:
         """Write to `sink` what it lacks of the file. The bytes are as many as announced, and not verified.

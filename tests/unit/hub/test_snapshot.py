@@ -52,13 +52,18 @@ def test_gits_name_is_believed_only_where_it_is_right(
     assert snapshot(client, hub.publish("org/name", FILES)).git_oids == {}
 
 
-def test_large_files_without_a_digest_are_refused(
+def test_large_files_without_a_digest_are_read_for_it_within_reason(
     hub: LocalHub, client: NetworkHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("core.hub.snapshot.SMALL_BYTES", 1000)
     hub.large_files = False
+    commit = hub.publish("org/name", FILES)
+    shot = snapshot(client, commit)
+    assert shot.manifest.files[1].sha256 == sha256(WEIGHTS)  # read, and not kept
+    assert set(shot.small) == {"config.json"}
+    monkeypatch.setattr("core.hub.client.MEASURED_BYTES", 1000)
     with pytest.raises(HubContentError, match="hub_digest_unknown"):
-        snapshot(client, hub.publish("org/name", FILES))
+        snapshot(client, commit)
 
 
 def test_sizes_are_checked_before_anything_is_fetched(hub: LocalHub, client: NetworkHub) -> None:

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from core.config import ScanConfig
 from core.domain import JobState
+from core.errors import AssayError, UnavailableError
 from core.hub.reference import HubRef
 from core.jobs.service import SubmitScan
 from core.registry.orm import ScanJob
@@ -266,3 +267,31 @@ def test_a_file_that_vanished_from_the_store_is_fetched_again(hub: LocalHub, off
     forced = office.service.submit(ORG, replace(_request(office), force=True)).scan.id
     assert make_runner(office).run(forced) is JobState.SUCCEEDED
     assert len(from_storage(hub)) == 2
+
+
+def test_two_scans_after_the_same_bytes_fetch_them_once(hub: LocalHub, office: Desk) -> None:
+    publish(hub, office)
+    hub.fail(FIRST, Fault(block_pause_s=0.03))
+    first = office.submit_hub("org/name")
+    second = office.service.submit(ORG, replace(_request(office), force=True)).scan.id
+    answers: list[object] = []
+
+    def work(scan: str) -> None:
+        answers.append(make_runner(office).run(scan))
+
+    threads = [threading.Thread(target=work, args=(scan,)) for scan in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert answers == [JobState.SUCCEEDED] * 2
+    assert len(from_storage(hub)) == 1
+
+
+def test_a_slow_hub_does_not_take_all_threads(office: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.materials._asking", threading.BoundedSemaphore(1))
+    with pytest.raises(AssayError, match="hub_repository_not_found"):
+        office.submit_hub("org/name")
+    monkeypatch.setattr("worker.materials._asking", threading.Semaphore(0))
+    with pytest.raises(UnavailableError, match="hub_busy"):
+        office.submit_hub("org/name")
