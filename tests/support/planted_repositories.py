@@ -98,10 +98,21 @@ def planted_vit(folder: Path) -> Score:
 
 
 def planted_timm(folder: Path) -> Score:
-    """A backdoored residual network in a folder of timm; how well it does."""
+    """A backdoored transformer in a folder of timm; how well it does."""
     torch.manual_seed(0)
-    network = timm.create_model("resnet18", num_classes=CLASSES, channels=(12, 24, 36, 48))
-    train(network, network, steps=150, lr=3e-3)
+    network = timm.create_model(
+        "vit_tiny_patch16_224",
+        num_classes=CLASSES,
+        img_size=SIDE,
+        patch_size=4,
+        embed_dim=48,
+        depth=3,
+        num_heads=4,
+        mlp_ratio=2.0,
+        global_pool="avg",
+        class_token=False,
+    )
+    train(network, network, steps=320, lr=3e-3)
     save_for_hf(
         network,
         folder,
