@@ -72,3 +72,55 @@ def test_contradictions_are_refused(values: dict[str, float]) -> None:
 def test_frozen() -> None:
     with pytest.raises(ValidationError):
         Settings().lease_s = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("environment", "endpoint", "offline"),
+    [
+        ({}, "https://huggingface.co", False),
+        ({"HF_ENDPOINT": "https://mirror.example.org", "HF_HUB_OFFLINE": "1"}, "https://mirror.example.org", True),
+        ({"HF_ENDPOINT": "https://a", "ASSAY_HUB_ENDPOINT": "http://b:8080/hub"}, "http://b:8080/hub", False),
+        ({"HF_ENDPOINT": "https://a", "ASSAY_HUB_ENDPOINT": ""}, "https://a", False),
+    ],
+)
+def test_the_hub_is_ours_or_the_one_its_client_knows(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], endpoint: str, offline: bool
+) -> None:
+    for name in ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert (settings.hub_endpoint, settings.hub_offline) == (endpoint, offline)
+    assert Settings(hub_endpoint="http://given").hub_endpoint == "http://given"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"hub_endpoint": "ftp://host"},
+        {"hub_endpoint": "https://user:password@host"},
+        {"hub_endpoint": "https://host/?x=1"},
+        {"hub_redirect_hosts": "https://host"},
+        {"hub_max_model_bytes": 0},
+        {"secret_key": "x", "secret_key_file": "/x"},
+    ],
+)
+def test_a_hub_that_cannot_be_meant(values: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        Settings(**values)
+
+
+def test_hosts_to_be_redirected_to() -> None:
+    assert Settings(hub_redirect_hosts=" CDN.example.org:8443, .hf.co,").redirect_hosts == (
+        "cdn.example.org:8443",
+        ".hf.co",
+    )
+
+
+def test_the_hubs_secrets_stay_out_of_repr(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "canary-4")
+    settings = Settings(secret_key="canary-5")
+    assert "canary" not in repr(settings) + str(settings)
+    assert settings.hub_token is not None
+    assert settings.hub_token.get_secret_value() == "canary-4"
