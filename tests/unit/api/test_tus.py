@@ -9,8 +9,11 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import text
 
 from core.errors import UnavailableError
@@ -239,8 +242,6 @@ def without_request(answer: Any) -> str:
 
 
 def test_two_writers(live: LiveServer) -> None:
-    import httpx2
-
     with httpx2.Client(base_url=live.address, headers=live.harness.bearer) as http:
         address = create(http, 100)
         connection = live.connect()
@@ -250,7 +251,7 @@ def test_two_writers(live: LiveServer) -> None:
             f"Authorization: {live.harness.bearer['Authorization']}\r\n\r\n".encode()
             + b"x" * 10
         )
-        wait_until(lambda: patch(http, address, b"y", 0).status_code == 423, 10, "the lock")
+        wait_until(lambda: patch(http, address, b"y", 7).status_code == 423, 10, "the lock")
         is_problem(http.delete(address, headers=VERSION), 423, "upload_locked")
         connection.close()  # what had come stays, and the lock goes
         wait_until(lambda: head(http, address) == 10, 10, "the first ten bytes")
@@ -345,3 +346,30 @@ def test_what_a_crash_left_complete_becomes_a_blob_when_asked(
     asked = client.head(address, headers=VERSION)
     assert (asked.headers["upload-offset"], asked.headers["assay-blob"]) == ("4", sha256(b"abcd"))
     assert unfinished(harness) == []
+
+
+HEADER = st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=60)
+
+
+@given(
+    method=st.sampled_from(["POST", "PATCH", "HEAD", "DELETE"]),
+    junk=st.dictionaries(
+        st.sampled_from(
+            ["Upload-Length", "Upload-Offset", "Upload-Metadata", "Upload-Checksum", "Upload-Concat", "Content-Type"]
+        ),
+        HEADER | st.integers().map(str) | st.binary(max_size=30).map(lambda data: f"sha256 {base64.b64encode(data)!r}"),
+    ),
+    body=st.binary(max_size=20),
+)
+@settings(
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_junk_is_answered_with_a_reason(client: TestClient, method: str, junk: dict[str, str], body: bytes) -> None:
+    address = "/v1/uploads" if method == "POST" else "/v1/uploads/upload_" + "0" * 26
+    headers = {**VERSION, **BYTES, **{name: value.encode("latin-1") for name, value in junk.items()}}
+    answer = client.request(method, address, headers=headers, content=body)
+    assert answer.status_code < 500, answer.text
+    if answer.status_code >= 400 and method != "HEAD":
+        is_problem(answer, answer.status_code)
+    for item in client.get("/v1/uploads").json()["items"]:
+        client.delete(item["links"]["self"], headers=VERSION)
