@@ -13,7 +13,7 @@ from api.background import Background
 from api.deps import Services
 from api.downloads import Verifier
 from api.middleware import DOCS_PATH, RequestMiddleware
-from api.routes import artifacts, blobs, gate, health, models, reference_sets, scans, uploads
+from api.routes import artifacts, blobs, gate, health, hub_token, models, reference_sets, scans, uploads
 from core import __version__
 from core.errors import ForbiddenError
 from core.jobs.service import JobService
@@ -21,7 +21,7 @@ from core.registry.keys import ApiKeyService
 from core.registry.session import Database
 from core.settings import Settings
 from core.storage.local import LocalBlobStore
-from worker.hub import hub_desk
+from worker.hub import hub_desk, hub_tokens
 from worker.materials import Materials
 
 DESCRIPTION = (
@@ -51,7 +51,7 @@ def create_app(settings: Settings | None = None, *, bind_host: str | None = None
     app.state.settings = settings
     app.state.bind_host = bind_host
     app.state.stopping = Event()
-    for module in (blobs, uploads, reference_sets, scans, artifacts, models, gate, health):
+    for module in (blobs, uploads, reference_sets, scans, artifacts, models, gate, hub_token, health):
         app.include_router(module.router)
     problems.install(app)
     app.add_middleware(RequestMiddleware)
@@ -99,6 +99,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         materials=Materials(jobs, store, desk),
         jobs=jobs,
         keys=ApiKeyService(database),
+        hub_tokens=hub_tokens(settings, database),
         background=background,
         open_on_loopback=settings.is_embedded and (bind_host is None or is_loopback(bind_host)),
         stopping=app.state.stopping,

@@ -8,6 +8,7 @@ from fastapi import Request
 from api.background import Background
 from api.downloads import Verifier
 from core.jobs.service import JobService
+from core.registry.hub_tokens import HubTokens
 from core.registry.keys import ApiKeyService
 from core.registry.session import Database
 from core.settings import Settings
@@ -31,9 +32,15 @@ class Services:
     materials: Materials
     jobs: JobService
     keys: ApiKeyService
+    hub_tokens: HubTokens
     background: Background
     open_on_loopback: bool
     stopping: Event
+
+    @property
+    def hub_endpoint(self) -> str:
+        """What Hub tokens are kept for."""
+        return self.settings.hub_endpoint.rstrip("/")
 
 
 def services_of(request: Request) -> Services:

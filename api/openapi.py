@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api.problems import MEDIA_TYPE, Problem
+from api.routes.hub_token import HubTokenRequest
 from api.schemas import InspectRequest, ReferenceSetRequest, SubmitRequest
 from api.views import GateOut, ScanOut, SubmittedOut
 
@@ -35,7 +36,7 @@ def install(app: FastAPI) -> None:
 def _document(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    for model in (Problem, InspectRequest, SubmitRequest, ReferenceSetRequest):
+    for model in (Problem, InspectRequest, SubmitRequest, ReferenceSetRequest, HubTokenRequest):
         schema = model.model_json_schema(ref_template=_REF)
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema

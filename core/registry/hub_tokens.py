@@ -69,7 +69,12 @@ class HubTokens:
         """Forget the token. Raises NotFoundError (`hub_token_not_found`)."""
         with self._db.begin() as session:
             if not HubTokenRepository(session).delete(org_id, endpoint):
-                raise NotFoundError("hub_token_not_found", "There is no such token.")
+                raise token_not_found()
+
+
+def token_not_found() -> NotFoundError:
+    """The answer where there is none."""
+    return NotFoundError("hub_token_not_found", "There is no token for this Hub.")
 
 
 def _context(org_id: str, endpoint: str) -> str:

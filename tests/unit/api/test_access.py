@@ -45,6 +45,9 @@ SCOPES: dict[tuple[str, str], Scope | None] = {
     ("DELETE", "/v1/models/{model_id}"): Scope.ADMIN,
     ("POST", "/v1/models:inspect"): Scope.SCAN,
     ("GET", "/v1/gate"): Scope.GATE,
+    ("PUT", "/v1/hub-token"): Scope.ADMIN,
+    ("GET", "/v1/hub-token"): Scope.ADMIN,
+    ("DELETE", "/v1/hub-token"): Scope.ADMIN,
     ("GET", "/healthz"): None,
     ("GET", "/readyz"): None,
 }
