@@ -14,8 +14,9 @@ from torch import nn
 from core.errors import UnsupportedError
 from core.models.architectures import timm_configs, transformers_zoo
 from core.models.architectures.base import Match
+from core.models.architectures.fields import whole
 from core.models.architectures.fit import compare, describe
-from core.models.architectures.inference import Inspection, checked
+from core.models.architectures.inference import MAX_CLASSES, Inspection, checked
 
 _TIMM_PREFIX = "timm_model."
 _DEFAULT_SIZE = (224, 224)
@@ -57,8 +58,11 @@ class Blueprint:
 
         Raises:
             UnsupportedError, InvalidInputError: the closed lists do not allow it.
+            ValueError, LookupError: classes or channels are no such number.
         """
         found = cls(**value)
+        whole(1, MAX_CLASSES)(found.num_classes)
+        whole(1, 3)(found.in_channels)
         if found.library == "timm":
             timm_configs.check_arguments(found.options, found.name)
         elif transformers_zoo.check_config(found.model, found.options, found.name).ignored:

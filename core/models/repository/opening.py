@@ -18,7 +18,7 @@ from core.models.layout import Unwrapped, rename, unwrap, unwrap_bare
 from core.models.package import Package, Part
 from core.models.repository.archive import is_archive, unpack
 from core.models.repository.layouts import Ignored, Repository, RepositoryKind, recognise
-from core.models.repository.names import is_checkpoint
+from core.models.repository.names import Role, is_checkpoint, role_of
 from core.models.repository.plans import Plan, make_plan
 from core.models.repository.preprocess import Preprocessing
 from core.models.safety import FileFacts, check_file
@@ -99,20 +99,24 @@ def open_model(repository: Repository, config: ScanConfig, progress: Progress) -
         opened = _open_repository(repository, make_plan(repository), config, progress)
     progress(0.9)
     at_hand = {file.path: file for file in repository.others}
-    ignored = tuple(_gate(item, at_hand.get(item.path)) for item in repository.ignored)
+    ignored = tuple(_gate(item, at_hand.get(item.path), repository.root) for item in repository.ignored)
     return replace(opened, repository=replace(repository, ignored=ignored))
 
 
-def _gate(item: Ignored, file: SourceFile | None) -> Ignored:
-    """Other weights are not scanned, but the gate looks at them: a repository that could do harm is refused."""
+def _gate(item: Ignored, file: SourceFile | None, root: str) -> Ignored:
+    """What the gate says of a file that is not scanned; nothing of it is loaded.
+
+    Other weights, which somebody could load instead, refuse the whole model if they would do harm. State of a training
+    usually is a pickle of the trainer's own classes: it is named, and does not come back.
+    """
     if file is None or not is_checkpoint(file.path):
         return item
     try:
         check_file(file.location, file.path)
-    except UnsafeError:
-        raise
     except AssayError as error:
-        return replace(item, reason=f"{item.reason} ({error.code})")
+        if isinstance(error, UnsafeError) and role_of(item.path.removeprefix(root))[0] is Role.CHECKPOINT:
+            raise
+        return replace(item, reason=f"{item.reason}; {error.code}: {error.detail}")
     return item
 
 

@@ -143,16 +143,27 @@ def test_two_files_with_different_weights_are_refused(
     assert "pytorch_model.bin" in error.detail
 
 
+class _Runs:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return print, ("ran",)
+
+
 def test_a_harmful_file_beside_the_model_refuses_it(folder: Path, tmp_path: Path) -> None:
     """Somebody could load it: a verdict covers the whole repository."""
-
-    class Runs:
-        def __reduce__(self) -> tuple[Any, ...]:
-            return print, ("ran",)
-
     vit(folder)
-    torch.save(Runs(), folder / "other.bin")
+    torch.save(_Runs(), folder / "other.bin")
     assert _refused(folder, tmp_path / "s").code.startswith("unsafe_")
+
+
+def test_training_state_is_named_and_does_not_refuse_the_model(folder: Path, tmp_path: Path) -> None:
+    """Trainers pickle their own classes: that is usual, never loaded, and does not come back."""
+    vit(folder)
+    torch.save(_Runs(), folder / "training_args.bin")
+    (item,) = _open(folder, tmp_path / "s").repository.ignored
+    assert item.path == "training_args.bin"
+    assert "state of the training" in item.reason
+    assert "unsafe_" in item.reason
+    assert "print" in item.reason
 
 
 def test_other_weights_that_cannot_be_read_are_listed(folder: Path, tmp_path: Path) -> None:
