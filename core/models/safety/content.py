@@ -59,6 +59,8 @@ _REFUSED: tuple[tuple[int, bytes, str], ...] = (
     (0, b"SQLite format 3\x00", "an SQLite database"),
     (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
     (0, b"<!DOCTYPE html", "a web page, perhaps an error message"),
+    (0, b"<?xml", "an XML file"),
+    (4, b"ET12", "an ExecuTorch program"),
     (0, b"<html", "a web page, perhaps an error message"),
 )
 #: Protocol buffers have no magic: how they begin, and words one of which is near.

@@ -72,40 +72,42 @@ def parse_object(data: bytes, subject: Subject, code: str, max_bytes: int, max_d
     return value
 
 
-def check_config(config: dict[str, Any], name: str, own_repository: str | None = None) -> None:
+def check_config(config: dict[str, Any], name: str) -> None:
     """Refuses values that would make a library fetch or run foreign code; Assay itself passes none of them on.
 
     Args:
         config: as `parse_config` gives it.
         name: what the file is called, for messages.
-        own_repository: the repository it comes from, if that is known: naming itself is no harm.
 
     Raises:
-        UnsafeError: `unsafe_config_code` (auto_map, trust_remote_code, custom_load, kernels),
+        UnsafeError: `unsafe_config_code` (auto_map, trust_remote_code, custom_load, kernels, pipelines),
             `unsafe_config_source` (weights from somewhere else).
         UnsupportedError: `unsupported_text_model` (a tokenizer or text model that is not at hand).
     """
     subject = Subject(name)
     for path, key, value in _entries(config, ""):
-        at = f"{shown(path)} is {shown(json.dumps(value))}"
-        if key in _CODE and value is not None:
-            raise subject.unsafe("unsafe_config_code", f"{at}, which names code to run.", _NOT_CODE)
-        if key in _SWITCHES and not _is_off(value):
-            raise subject.unsafe("unsafe_config_code", f"{at}, which lets a library run foreign code.", _NOT_CODE)
-        if key.lstrip("_").startswith("attn_implementation"):
-            foreign = [text for text in _texts(value) if text not in _ATTENTION and "_implementation" not in text]
-            if isinstance(value, dict):
-                foreign = [text for text in _texts(list(value.values())) if text not in _ATTENTION]
-            if foreign:
-                raise subject.unsafe(
-                    "unsafe_config_code", f"{at}, which is a kernel to download, not a known kind.", _NOT_CODE
-                )
-        if key in _SOURCES and not _is_off(value) and value != own_repository:
-            raise subject.unsafe("unsafe_config_source", f"{at}: weights from somewhere else.", _NOT_CODE)
-        if key in _NAMES and not _is_off(value) and value not in _KNOWN_NAMES:
-            raise subject.unsupported(
-                "unsupported_text_model", f"{at}, which is none of the text models known here.", _NOT_CODE
-            )
+        code, reason = _objection(key, value)
+        if not reason:
+            continue
+        detail = f"{shown(path)} is {shown(json.dumps(value))}, {reason}."
+        if code.startswith("unsafe_"):
+            raise subject.unsafe(code, detail, _NOT_CODE)
+        raise subject.unsupported(code, detail, _NOT_CODE)
+
+
+def _objection(key: str, value: Any) -> tuple[str, str]:
+    """(code, reason); empty if there is nothing against the value."""
+    if key in _CODE and value is not None:
+        return "unsafe_config_code", "which names code to run"
+    if key in _SWITCHES and not _is_off(value):
+        return "unsafe_config_code", "which lets a library run foreign code"
+    if key.lstrip("_").startswith("attn_implementation") and any(text not in _ATTENTION for text in _leaves(value)):
+        return "unsafe_config_code", "which is a kernel to download, not a known kind"
+    if key in _SOURCES and not _is_off(value):
+        return "unsafe_config_source", "which means weights from somewhere else"
+    if key in _NAMES and not _is_off(value) and value not in _KNOWN_NAMES:
+        return "unsupported_text_model", "which is none of the text models known here"
+    return "", ""
 
 
 class _Refusal(ValueError):
@@ -158,6 +160,15 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from _texts(item)
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    """The texts among the values, keys left out."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(item)
 
 
 def _entries(value: Any, path: str) -> Iterator[tuple[str, str, Any]]:

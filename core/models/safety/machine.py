@@ -296,7 +296,7 @@ class _Machine:
         if function.build is None or not isinstance(arguments, tuple):
             raise ArgumentsError(f"{function.name} is called")
         self._budget += sum(len(item) for item in arguments if hasattr(item, "__len__"))
-        if self._budget > self._limits.nodes + 8 * len(self._data):
+        if self._budget > self._limits.nodes + 2 * len(self._data):
             raise TooManyOpcodesError
         try:
             return function.build(arguments)

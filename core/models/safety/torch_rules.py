@@ -100,7 +100,8 @@ def _name_archive(members: list[ZipMember], subject: Subject) -> dict[str, ZipMe
         ((".npy",), "a NumPy archive (npz)"),
         (("model.weights.h5", ".keras"), "a Keras archive"),
         (("saved_model.pb",), "a zipped TensorFlow SavedModel"),
-        (("metadata.json", ".pte"), "an archive of torch.export or another program"),
+        (("/archive_format", "/serialized_exported_program.json"), "an archive of torch.export (pt2)"),
+        (("mar-inf/manifest.json",), "an archive of TorchServe"),
         ((".class", "manifest.mf"), "a Java archive"),
     ):
         if any(name.endswith(ends) for name in lower) and "data.pkl" not in within:

@@ -24,6 +24,7 @@ _UTF8, _HAS_DESCRIPTOR, _ENCRYPTED = 0x0800, 0x0008, 0x2041
 _MAX_VERSION = 63  # of the format, in tenths; the newest there is
 _FOLDER_ATTRIBUTE = 0x10  # of MS-DOS; torch's reader takes a member that has it for empty
 STORED, DEFLATED = 0, 8
+MAX_NAME_BYTES = 1_024
 _ZIP64_EXTRA, _UNICODE_PATH_EXTRA = 0x0001, 0x7075
 
 
@@ -166,6 +167,8 @@ def _directory(data: memoryview, offset: int, size: int, count: int, subject: Su
         needed, flags, method, crc, packed, unpacked = (fields[index] for index in (1, 2, 3, 6, 7, 8))
         name_length, extra_length, comment, disk, _, attributes, header = fields[9:]
         name = bytes(data[position + _CENTRAL_BYTES : position + _CENTRAL_BYTES + name_length])
+        if name_length > MAX_NAME_BYTES:  # thousands of long ones would fill the memory
+            raise subject.unsafe("unsafe_archive_paths", "The name is too long.", REPACK, _shown(name))
         start = position + _CENTRAL_BYTES + name_length
         extra = bytes(data[start : start + extra_length])
         position = start + extra_length + comment

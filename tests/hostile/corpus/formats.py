@@ -65,6 +65,8 @@ CASES = [
     Case("a program", b"\x7fELF\x02\x01\x01" + bytes(99), _FORMAT, ("ELF",)),
     Case("a Windows program", b"MZ\x90\0" + bytes(99), _FORMAT, ("Windows",)),
     Case("a script", b"#!/bin/sh\ntouch evil\n", _FORMAT, ("script",)),
+    Case("OpenVINO", b'<?xml version="1.0"?><net name="x">', _FORMAT, ("XML",)),
+    Case("ExecuTorch", b"\x30\0\0\0ET12" + bytes(99), _FORMAT, ("ExecuTorch",)),
     Case("a web page", b"<!DOCTYPE html><title>404</title>", _FORMAT, ("web page",)),
     Case("a Git LFS pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", _FORMAT, ("LFS",)),
     Case("an image", b"\x89PNG\r\n\x1a\n" + bytes(99), _FORMAT, ("PNG",)),

@@ -270,6 +270,13 @@ CASES = [
         ("SavedModel",),
     ),
     Case(
+        "torch.export",
+        _python_zip({"e/archive_format": b"pt2", "e/models/model.json": b"{}", "e/data/sample_inputs/model.pt": b"x"}),
+        _FORMAT,
+        ("torch.export",),
+    ),
+    Case("TorchServe", _python_zip({"MAR-INF/MANIFEST.json": b"{}", "model.pth": b"x"}), _FORMAT, ("TorchServe",)),
+    Case(
         "a Java archive", _python_zip({"META-INF/MANIFEST.MF": b"", "A.class": b"\xca\xfe\xba\xbe"}), _FORMAT, ("Java",)
     ),
     Case("a checkpoint in a zip", _python_zip({"model.pth": _ZIP}), "unsupported_nested_archive", ("inside",)),
