@@ -4,6 +4,7 @@ import base64
 import hashlib
 import os
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -251,7 +252,9 @@ def test_two_writers(live: LiveServer) -> None:
             f"Authorization: {live.harness.bearer['Authorization']}\r\n\r\n".encode()
             + b"x" * 10
         )
-        wait_until(lambda: patch(http, address, b"y", 7).status_code == 423, 10, "the lock")
+        wait_until(lambda: address.rsplit("/", 1)[1] in unfinished(live.harness), 10, "the first writer")
+        time.sleep(0.2)  # between its file and its lock
+        is_problem(patch(http, address, b"y", 0), 423, "upload_locked")
         is_problem(http.delete(address, headers=VERSION), 423, "upload_locked")
         connection.close()  # what had come stays, and the lock goes
         wait_until(lambda: head(http, address) == 10, 10, "the first ten bytes")
