@@ -24,10 +24,6 @@ def hub() -> Iterator[LocalHub]:
         yield hub
 
 
-def environment(hub: LocalHub) -> dict[str, object]:
-    return {name: value for name, value in settings_for(hub).items() if value is not None}
-
-
 @pytest.fixture
 def office(hub: LocalHub, tmp_path: Path) -> Iterator[Desk]:
     with desk(tmp_path, **settings_for(hub)) as made:
@@ -53,12 +49,12 @@ def test_another_process_goes_on_with_the_transfer(
     hub: LocalHub, office: Desk, start: Start, number: signal.Signals
 ) -> None:
     scan = submit(hub, office)
-    server = start("embedded", **environment(hub))
+    server = start("embedded", **settings_for(hub))
     wait_until(lambda: has_bytes(office), 60, "some bytes")
     assert office.view(scan).stage == "fetching"
     stop(server, number)
     assert office.state(scan) is (JobState.RUNNING if number == signal.SIGKILL else JobState.QUEUED)
-    start("embedded", **environment(hub))
+    start("embedded", **settings_for(hub))
     view = office.wait(scan)
     assert (view.state, view.attempt) == (JobState.SUCCEEDED, 2)
     first, second = storage_ranges(hub)
@@ -74,10 +70,10 @@ def test_another_process_goes_on_with_the_transfer(
 def test_frozen_past_the_lease_it_spoils_nothing(hub: LocalHub, office: Desk, start: Start) -> None:
     """Two workers after the same bytes: one has the lock, the other waits for it or finds them complete."""
     scan = submit(hub, office)
-    frozen = start("embedded", **environment(hub))
+    frozen = start("embedded", **settings_for(hub))
     wait_until(lambda: has_bytes(office), 60, "some bytes")
     frozen.send_signal(signal.SIGSTOP)
-    start("embedded", **environment(hub))
+    start("embedded", **settings_for(hub))
     wait_until(lambda: office.view(scan).attempt == 2, 30, "another claim")
     frozen.send_signal(signal.SIGCONT)
     view = office.wait(scan, timeout_s=100)

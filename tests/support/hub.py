@@ -133,7 +133,7 @@ def local_hub() -> Iterator[LocalHub]:
 
 def settings_for(hub: LocalHub) -> dict[str, Any]:
     """Settings of a service that uses this Hub."""
-    return {"hub_endpoint": hub.address, "hub_redirect_hosts": hub.storage, "hub_offline": False, "hub_mirror": None}
+    return {"hub_endpoint": hub.address, "hub_redirect_hosts": hub.storage, "hub_offline": False}
 
 
 def _app(hub: LocalHub) -> Starlette:

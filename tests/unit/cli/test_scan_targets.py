@@ -60,8 +60,7 @@ def here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, hu
     """Local scans with stand-in children."""
     monkeypatch.setattr("worker.local.real_children", fake_children)
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    settings = {name: value for name, value in settings_for(hub).items() if value is not None}
-    return Cli(capsys, monkeypatch, data_dir=tmp_path / "data", secret_key=KEY, **settings)
+    return Cli(capsys, monkeypatch, data_dir=tmp_path / "data", secret_key=KEY, **settings_for(hub))
 
 
 @pytest.fixture
