@@ -15,7 +15,6 @@ SAMPLE = [
     next(case for case in module.CASES if case.name == name)
     for module, name in (
         (pickles, "calls os.system"),
-        (pickles, "lists 200,000 deep"),
         (tensors, "2^40 elements over one"),
         (zips, "a bomb"),
         (safetensors, "truncated"),

@@ -19,6 +19,7 @@ class Container(StrEnum):
 TORCH_LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 _LEGACY_NUMBER = TORCH_LEGACY_MAGIC[2:]
 _ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
+_ZIP_TAIL_BYTES = 22 + 65_535
 
 _TORCH_SUFFIXES = frozenset({".pt", ".pth", ".bin", ".ckpt", ".th", ".pth.tar", ".pt.tar"})
 SUFFIXES = {
@@ -86,6 +87,7 @@ def detect(data: memoryview, subject: Subject) -> Container:
     Raises:
         InvalidInputError: `invalid_checkpoint_extension`: the name says something else.
         UnsupportedError: `unsupported_format`: another format, by name.
+        UnsafeError: `unsafe_archive_surplus`: a zip archive behind something else.
     """
     container = _by_content(data, subject)
     suffix = file_suffix(subject.name)
@@ -114,6 +116,11 @@ def _by_content(data: memoryview, subject: Subject) -> Container:
         return Container.TORCH_ZIP
     if _is_safetensors(head, len(data)):
         return Container.SAFETENSORS
+    if _ends_as_zip(data):
+        raise subject.unsafe(
+            "unsafe_archive_surplus",
+            "There is something in front of a zip archive: the file is two things at once.",
+        )
     for offset, magic, name in _REFUSED:
         if head[offset : offset + len(magic)] == magic:
             raise _foreign(name, subject)
@@ -129,6 +136,13 @@ def _by_content(data: memoryview, subject: Subject) -> Container:
 
 def _foreign(name: str, subject: Subject) -> Exception:
     return subject.unsupported("unsupported_format", f"This is {name}, not a checkpoint.", SAVE_WEIGHTS)
+
+
+def _ends_as_zip(data: memoryview) -> bool:
+    """Whether readers of zip archives, which begin at the end, would find one."""
+    tail = bytes(data[-_ZIP_TAIL_BYTES:])
+    at = tail.rfind(_ZIP_STARTS[1])
+    return at >= 0 and at + 22 + int.from_bytes(tail[at + 20 : at + 22], "little") == len(tail)
 
 
 def _is_safetensors(head: bytes, size: int) -> bool:

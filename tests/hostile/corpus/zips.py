@@ -82,7 +82,9 @@ _Z64 = struct.pack("<HHQQ", 1, 16, 16, 16)
 
 CASES = [
     # more than one archive, or bytes that belong to none
-    Case("something in front", b"MZ" + _ZIP, "unsupported_format", ("Windows",)),
+    Case("a program in front", b"MZ" + _ZIP, _SURPLUS, ("two things",)),
+    Case("an image in front", b"\x89PNG\r\n\x1a\n" + bytes(99) + _ZIP, _SURPLUS, ("two things",)),
+    Case("noise in front", bytes(range(1, 200)) + _ZIP, _SURPLUS, ("two things",)),
     Case(
         "something in front that offsets know of",
         torch_zip(GOOD, prefix=b"PK\x03\x04" + bytes(60)),
