@@ -17,7 +17,7 @@ from core.domain import ArtifactRole, ModelKind, Preset, PurifyMode
 from core.errors import AssayError, InvalidInputError
 
 if TYPE_CHECKING:
-    from api.commands.target import Target
+    from api.commands.target import ReferenceTarget, Target
     from api.schemas import ScanOptions
 
 app = typer.Typer(
@@ -105,6 +105,16 @@ def sweep() -> None:
     raise typer.Exit(run_sweeper(load_settings()))
 
 
+def _reference(text: str | None) -> "ReferenceTarget | None":
+    """Raises typer.BadParameter."""
+    from api.commands.target import parse_reference
+
+    try:
+        return None if text is None else parse_reference(text)
+    except InvalidInputError as error:
+        raise typer.BadParameter(error.detail, param_hint="--reference") from None
+
+
 def _asked(suspect: str, fields: dict[str, str]) -> tuple["ScanOptions", "Target"]:
     """Raises typer.BadParameter: what is wrong with an argument is wrong usage."""
     from pydantic import ValidationError
@@ -125,7 +135,7 @@ def _asked(suspect: str, fields: dict[str, str]) -> tuple["ScanOptions", "Target
 def scan(
     suspect: Suspect,
     reference: Annotated[
-        Path | None, typer.Option(exists=True, readable=True, help="Clean images: a folder or a zip file.")
+        str | None, typer.Option(help="Clean images: a folder, a zip file, or the id of a reference set of the server.")
     ] = None,
     target: Annotated[
         Path | None,
@@ -159,7 +169,7 @@ def scan(
     }
     options, model = _asked(suspect, fields)
     address = None if local else server or load_settings().server
-    raise typer.Exit(command.run(command.ScanRequest(model, reference, options, target, address, as_json)))
+    raise typer.Exit(command.run(command.ScanRequest(model, _reference(reference), options, target, address, as_json)))
 
 
 @app.command()

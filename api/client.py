@@ -97,15 +97,19 @@ class Client:
         config: ScanConfig,
         *,
         force: bool = False,
+        reference_set: str | None = None,
     ) -> dict[str, Any]:
         """The scan that was started, or the earlier one that answers the same question (`reused`).
 
         Args:
             model: an api.schemas.ModelRef as JSON.
+            reference_sha256: an uploaded zip file, unless `reference_set` is given.
+            reference_set: the id of a set.
         """
+        reference = None if reference_sha256 is None else {"blob": reference_sha256}
         body = {
             "model": dict(model),
-            "reference_set": None if reference_sha256 is None else {"blob": reference_sha256},
+            "reference_set": reference if reference_set is None else {"set": reference_set},
             "kind": config.kind.value,
             "architecture": config.architecture,
             "preprocess": _preprocess(config),

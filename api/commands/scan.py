@@ -13,13 +13,13 @@ from typing import Any
 from api.commands.common import ExitCode, client, err, exit_code_of, explain, load_settings, print_json
 from api.commands.progress import ScanProgress
 from api.commands.result import show_report
-from api.commands.target import Target, bring, send, tell_ignored
+from api.commands.target import ReferenceTarget, Target, bring, send, tell_ignored
 from api.commands.unpack import unpack_repository
 from api.reference_zip import zip_folder
 from api.schemas import ScanOptions
 from core.config import ScanConfig
 from core.domain import ArtifactRole, JobState, PurificationStatus, Verdict
-from core.errors import AssayError, CanceledError, EngineError
+from core.errors import AssayError, CanceledError, EngineError, InvalidInputError
 
 _EXIT_OF_VERDICT = {
     Verdict.CLEAN: ExitCode.CLEAN,
@@ -39,13 +39,13 @@ class ScanRequest:
 
     Args:
         model: the suspect.
-        reference: a zip file or a folder.
+        reference: clean images.
         target: where the purified weights go, if there are any: a file, or a folder for a repository.
         server: address; None: scan on this machine.
     """
 
     model: Target
-    reference: Path | None
+    reference: ReferenceTarget | None
     options: ScanOptions
     target: Path | None
     server: str | None
@@ -69,7 +69,7 @@ def run(request: ScanRequest) -> ExitCode:
         with tempfile.TemporaryDirectory(prefix="assay-") as folder, stop_on_interrupt() as stop:
             work_dir = Path(folder)
             config = request.options.to_config(has_reference=request.reference is not None)
-            reference = _reference_file(request.reference, work_dir)
+            reference = _reference_file(request, work_dir)
             scan = _on_server if request.server else _here
             with ScanProgress(config.purify) as progress:
                 outcome = scan(request, config, reference, work_dir, progress, stop)
@@ -126,7 +126,8 @@ def _on_server(
         reference_digest = None
         if reference is not None:
             reference_digest = server.upload(reference, progress.uploading("reference set", stop))
-        scan = server.submit(model, reference_digest, config, force=request.options.force)
+        set_id = request.reference.set_id if request.reference else None
+        scan = server.submit(model, reference_digest, config, force=request.options.force, reference_set=set_id)
         _tell_resolved(scan)
         scan = server.wait(scan["id"], progress.on_scan, stop.is_set)
         if scan["state"] == JobState.CANCELED:
@@ -146,8 +147,21 @@ def _on_server(
     return Outcome(report, lambda sha256, path: _copy(fetched[sha256], path))
 
 
-def _reference_file(reference: Path | None, work_dir: Path) -> Path | None:
-    """A folder becomes a zip file, here as for a server: one digest for one reference set."""
+def _reference_file(request: ScanRequest, work_dir: Path) -> Path | None:
+    """A folder becomes a zip file, here as for a server: one digest for one reference set.
+
+    Raises:
+        InvalidInputError: `server_required`, a set of a server's for a scan on this machine.
+    """
+    if request.reference is None:
+        return None
+    if request.reference.set_id is not None and not request.server:
+        raise InvalidInputError(
+            "server_required",
+            f"{request.reference.set_id} is a reference set of a server, and this scan runs here.",
+            "Name the server with --server, or the images themselves.",
+        )
+    reference = request.reference.path
     if reference is None or not reference.is_dir():
         return reference
     target = work_dir / "reference.zip"

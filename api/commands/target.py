@@ -1,5 +1,6 @@
-"""What a command is pointed at: a file, a folder, or a reference to a Hub."""
+"""What a command is pointed at: a file, a folder, or a reference to a Hub; and where its images are."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -11,6 +12,8 @@ from api.commands.progress import ScanProgress
 from core.errors import InvalidInputError
 from core.hub.reference import SCHEME, HubRef
 from worker.local_model import LocalModel, choose_from_folder, model_file, model_folder, model_of_hub
+
+_SET_ID = re.compile(r"refset_[0-9a-z]{26}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,24 @@ def parse_target(text: str) -> Target:
             f"A repository of the Hub is written {SCHEME}org/name@revision.",
         )
     return Target(path=path)
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceTarget:
+    """Exactly one of both: a zip file or a folder, or the id of a set that a server has."""
+
+    path: Path | None = None
+    set_id: str | None = None
+
+
+def parse_reference(text: str) -> ReferenceTarget:
+    """Raises InvalidInputError (`no_such_file`)."""
+    path = Path(text)
+    if path.exists():
+        return ReferenceTarget(path=path)
+    if _SET_ID.fullmatch(text):
+        return ReferenceTarget(set_id=text)
+    raise InvalidInputError("no_such_file", f"There is no file or folder {text[:200]!r}.")
 
 
 def send(target: Target, server: Client, progress: ScanProgress, stop: Event) -> dict[str, Any]:

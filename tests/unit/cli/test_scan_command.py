@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from core.domain import Verdict
 from core.jobs.service import ScanFilter
+from tests.support.checkpoints import reference_zip
 from tests.support.children import fake_children, write_script
 from tests.support.cli import Cli
 from tests.support.http import Harness, LiveServer, sha256
@@ -247,6 +249,23 @@ def test_what_this_version_cannot_do_is_refused(cli: Cli, tmp_path: Path) -> Non
     assert (ran.code, "unsupported_kind" in ran.err) == (4, True)
     ran = cli("scan", model, "--purify", "always")
     assert (ran.code, "reference_required" in ran.err) == (3, True)
+
+
+def test_a_reference_set_of_the_server(remote: Cli, live: LiveServer, tmp_path: Path) -> None:
+    archive = reference_zip(tmp_path / "r.zip", 20).read_bytes()
+    with httpx2.Client(base_url=live.address, headers=live.harness.bearer, timeout=60) as http:
+        http.put(f"/v1/blobs/{sha256(archive)}", content=archive)
+        made = http.post("/v1/reference-sets", json={"name": "cli", "blob": sha256(archive)}).json()
+    model = tmp_path / "net.pth"
+    model.write_bytes(b"cli set")
+    act_as_worker(live.harness, b"cli set", lambda scan_id: live.harness.finish(scan_id, Verdict.CLEAN))
+    ran = remote("scan", model, "--reference", made["id"], "--json")
+    assert ran.code == 0, ran
+    assert json.loads(ran.out)["reference_set"]["sha256"] == sha256(archive)
+    ran = remote("scan", model, "--reference", "refset_" + "0" * 26)
+    assert (ran.code, "reference_set_not_found" in ran.err) == (3, True)
+    ran = remote("scan", model, "--reference", made["id"], "--local")
+    assert (ran.code, "server_required" in ran.err) == (3, True)
 
 
 def test_an_empty_reference_folder(cli: Cli, tmp_path: Path) -> None:
