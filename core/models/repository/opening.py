@@ -25,6 +25,9 @@ from core.models.safety import FileFacts, check_file
 from core.models.source import Source, SourceFile
 from core.models.tensor_checks import check_tensors
 
+#: Largest network that is built. The largest classifiers in use have about two billions.
+MAX_PARAMETERS = 3_000_000_000
+
 Progress = Callable[[float], None]
 
 
@@ -249,4 +252,11 @@ def _package(repository: Repository, shards: list[Unwrapped], copies: list[Unwra
 def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
     if not tensors:
         raise InvalidInputError("invalid_checkpoint_empty", "There are no weights.", "Save the weights again.")
+    parameters = sum(tensor.numel() for tensor in tensors.values())
+    if parameters > MAX_PARAMETERS:
+        raise UnsupportedError(
+            "unsupported_model_size",
+            f"The model has {parameters} parameters; up to {MAX_PARAMETERS} can be scanned.",
+            "Scan a smaller model.",
+        )
     return {key: tuple(tensor.shape) for key, tensor in tensors.items()}
