@@ -25,7 +25,7 @@ _SMALL_MEMBERS = {
     ".data/serialization_id": rb"\d{1,64}",
 }
 _SMALL_BYTES = 64
-_STORAGE_NAME = re.compile(r"data/(\d{1,9})")
+_STORAGE_NAME = re.compile(r"data/(\d{1,20})")  # torch 1.6 and 1.7 used addresses
 _LEGACY_NUMBER, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _LEGACY_PICKLES = 5  # magic number, protocol, system information, the object, storage keys
 _SAVE_CONTIGUOUS = "Save contiguous tensors: {key: tensor.contiguous() for key, tensor in state_dict.items()}."
