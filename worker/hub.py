@@ -49,7 +49,7 @@ class HubDesk:
 def hub_source(settings: Settings) -> HubSource:
     """The Hub of the settings: a mirror where one is set or the network is not wanted, else the endpoint."""
     if settings.hub_mirror is not None:
-        return MirrorHub(settings.hub_mirror)
+        return MirrorHub(settings.hub_mirror.expanduser())
     if settings.hub_offline:
         from huggingface_hub import constants
 
