@@ -59,3 +59,8 @@ def test_create_app_is_small(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 150e6
+
+
+def test_the_child_that_looks_through_images_needs_no_torch() -> None:
+    done = run("import sys, worker.child_reference\nassert 'torch' not in sys.modules, 'torch was imported'")
+    assert done.returncode == 0, done.stderr
