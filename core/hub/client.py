@@ -21,8 +21,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.file_download import http_get
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils._headers import build_hf_headers
-from huggingface_hub.utils.tqdm import disable_progress_bars
+from huggingface_hub.utils import build_hf_headers, disable_progress_bars
 
 from core.errors import AssayError
 from core.hub.errors import (
@@ -35,7 +34,7 @@ from core.hub.errors import (
 )
 from core.hub.reference import HubRef, is_commit, kind_and_name
 from core.hub.source import MAX_LISTED, FileAt, HubFile, ShouldStop, Sink
-from core.hub.transport import Allowed, Call, HubTransport, calling, origin_of, unavailable
+from core.hub.transport import Allowed, Call, HubTransport, asked_to_wait, calling, origin_of, unavailable
 
 PUBLIC_ENDPOINT = "https://huggingface.co"
 #: Where the public Hub keeps its files.
@@ -286,7 +285,7 @@ def _of_status(error: HfHubHTTPError, repo: str) -> AssayError:
     if status == 404:
         return _no_repository(repo)
     if status == 429:
-        return HubRateLimitedError()
+        return HubRateLimitedError(asked_to_wait(error.response))
     if status == 408 or status >= 500:
         return unavailable(f"It answers with status {status}.")
     return _invalid_answer(f"It answers with status {status}.")

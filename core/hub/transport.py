@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 
 import httpx2
+from huggingface_hub.utils import parse_ratelimit_headers
 
 from core.hub.errors import HubBrokenError, HubRateLimitedError, HubStoppedError, HubUnavailableError
 from core.hub.source import ShouldStop
@@ -182,13 +183,17 @@ def _check_status(response: httpx2.Response, call: Call) -> None:
     status = response.status_code
     if status != 429 and status != 408 and status < 500:
         return
-    wait_s = _retry_after(response)
+    wait_s = asked_to_wait(response)
     if status == 429 and not call.may_retry(wait_s + 1):
         raise HubRateLimitedError(wait_s)
     if status != 429 and not call.may_retry(wait_s):
         raise unavailable(f"It answers with status {status}.")
 
 
-def _retry_after(response: httpx2.Response) -> float:
+def asked_to_wait(response: httpx2.Response) -> float:
+    """For how many seconds the Hub wants to be left alone, by either header it says so with; 0 if it does not say."""
+    budget = parse_ratelimit_headers(response.headers)
+    if response.status_code == 429 and budget is not None and budget.remaining == 0:
+        return float(budget.reset_in_seconds)
     text = response.headers.get("retry-after", "").strip()
     return float(text) if text.isascii() and text.isdigit() and len(text) < 7 else 0.0

@@ -40,7 +40,7 @@ class BlobRepository(Repository):
         return OrgBlobRecord(row.sha256, row.size_bytes, row.uploaded) if row else None
 
     def forget_unused(self, org_id: str, digests: Iterable[str], *, uploads_too: bool) -> list[str]:
-        """Take from the organisation those of `digests` that no scan, manifest or reference set of it needs; says which.
+        """Take from the organisation those of `digests` that no scan, manifest or reference set needs; says which.
 
         What a forgotten manifest says is forgotten with it.
 

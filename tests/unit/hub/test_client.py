@@ -198,12 +198,38 @@ def test_a_hub_that_asks_to_wait_is_waited_for_a_little(hub: LocalHub, client: N
     assert len(client.files("org/name", commit, None)) == 3
 
 
-def test_how_long_to_wait_is_passed_on(hub: LocalHub, client: NetworkHub, sink: MemorySink) -> None:
+@pytest.mark.parametrize(
+    ("headers", "wait_s"),
+    [
+        ({"Retry-After": "600"}, 600),
+        ({"RateLimit": '"api";r=0;t=300', "RateLimit-Policy": '"fixed window";"api";q=500;w=300'}, 300),
+        ({"RateLimit": '"resolvers";r=0;t=45', "Retry-After": "600"}, 45),
+    ],
+)
+def test_how_long_to_wait_is_passed_on(
+    hub: LocalHub, client: NetworkHub, sink: MemorySink, headers: dict[str, str], wait_s: float
+) -> None:
     commit = hub.publish("org/name", FILES)
-    hub.fail("model.safetensors", Fault(status=429, headers={"Retry-After": "600"}))
-    error = code_of(lambda: client.fetch(where(commit, "model.safetensors", WEIGHTS), None, sink, go_on))
+    started = time.monotonic()
+    for what in ("model.safetensors", "tree", "revision"):
+        hub.fail(what, Fault(status=429, headers=headers))
+    for ask in (
+        lambda: client.fetch(where(commit, "model.safetensors", WEIGHTS), None, sink, go_on),
+        lambda: client.files("org/name", commit, None),
+        lambda: client.commit(REF, None),
+    ):
+        error = code_of(ask)
+        assert isinstance(error, HubRateLimitedError)
+        assert error.retry_after_s == wait_s
+    assert time.monotonic() - started < 5
+
+
+def test_a_short_wait_is_passed_on_too(hub: LocalHub, client: NetworkHub) -> None:
+    hub.publish("org/name", FILES)
+    hub.fail("revision", Fault(status=429, headers={"Retry-After": "2"}))
+    error = code_of(lambda: client.commit(REF, None))
     assert isinstance(error, HubRateLimitedError)
-    assert error.retry_after_s == 600
+    assert error.retry_after_s == 2
 
 
 def test_nobody_there(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
