@@ -210,13 +210,21 @@ class _SinkFile:
         return self._position
 
 
+class _LastingClient(httpx2.Client):
+    """The library closes its one client whenever a connection fails. Transfers of other threads go on here."""
+
+    def close(self) -> None:
+        """Left to the end of the process; the pool drops broken connections by itself."""
+
+
 @functools.cache
 def _prepare_client() -> None:
     """Once per process: our transport below the client, and nothing of it on anybody's terminal or in a log.
 
     Its messages hold signed addresses.
     """
-    huggingface_hub.set_client_factory(lambda: httpx2.Client(transport=HubTransport(), follow_redirects=True))
+    client = _LastingClient(transport=HubTransport(), follow_redirects=True)
+    huggingface_hub.set_client_factory(lambda: client)
     constants.DOWNLOAD_CHUNK_SIZE = BLOCK_BYTES
     disable_progress_bars()
     for name in ("huggingface_hub", "httpx2"):

@@ -240,6 +240,28 @@ def test_nobody_there(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
         assert (error.code, error.http_status, type(error).retryable) == ("hub_unavailable", 503, True)
 
 
+def test_a_dead_hub_does_not_break_transfers_from_others(
+    hub: LocalHub, client: NetworkHub, sink: MemorySink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library has one client per process, and closes it when a connection fails."""
+    commit = hub.publish("org/name", FILES)
+    hub.fail("model.safetensors", Fault(block_pause_s=0.02))
+    thread = threading.Thread(
+        target=client.fetch, args=(where(commit, "model.safetensors", WEIGHTS), None, sink, go_on)
+    )
+    thread.start()
+    while not hub.gets("model.safetensors"):
+        time.sleep(0.01)
+    monkeypatch.setattr("core.hub.client.ASK_PATIENCE_S", 0.0)
+    gone = NetworkHub("http://127.0.0.1:9", ())
+    for _ in range(3):
+        code_of(lambda: gone.files("org/name", commit, None))
+    assert thread.is_alive()
+    thread.join(30)
+    assert bytes(sink.data) == WEIGHTS
+    assert len([item for item in hub.asked if item.path.startswith("/storage")]) == 1
+
+
 @pytest.mark.parametrize(
     "target",
     [
