@@ -11,6 +11,11 @@ Size = tuple[int, int]
 
 #: Bilinear, as the usual training code has it.
 _FILTER = Image.Resampling.BILINEAR
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 _ORIENTATION = 0x0112  # the EXIF tag
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -67,14 +72,20 @@ def decode(image: Image.Image, mode: str) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def fit(image: Image.Image, size: Size) -> Image.Image:
-    """Resized so that the shorter side fits, then the centre. `size` is (H, W)."""
+def fit(image: Image.Image, size: Size, crop: float = 1.0, resample: str = "") -> Image.Image:
+    """Resized so that the shorter side fits, then the centre; an image of that size already is left alone.
+
+    Args:
+        size: (H, W).
+        crop: share of the resized image's shorter side that the centre keeps, in (0, 1].
+        resample: name of a filter; bilinear, as the usual training code has it, for one that is not known.
+    """
     height, width = size
     if (image.height, image.width) == size:
         return image
-    scale = max(height / image.height, width / image.width)
+    scale = max(height / image.height, width / image.width) / crop
     box = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
-    image = image.resize(box, _FILTER)
+    image = image.resize(box, _FILTERS.get(resample, _FILTER))
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return image.crop((left, top, left + width, top + height))
 

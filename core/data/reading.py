@@ -44,6 +44,8 @@ def read_reference(
     choose_size: Callable[[Size | None], Size],
     on_progress: Callable[[float], None],
     class_names: Sequence[str] = (),
+    crop: float = 1.0,
+    resample: str = "",
 ) -> DecodedReference:
     """Reads the archive or folder at `path`.
 
@@ -53,6 +55,8 @@ def read_reference(
         choose_size: the model's (H, W), given the images' own size if they all have one.
         on_progress: called with the fraction done.
         class_names: the model's own, by class index; empty if it has none.
+        crop: share of a resized image that the model's own centre crop keeps.
+        resample: the model's own filter; empty if it names none.
 
     Raises:
         InvalidInputError: `reference_too_small`, `reference_too_large`, `reference_labels_do_not_fit`, ...
@@ -65,7 +69,16 @@ def read_reference(
             raise InvalidInputError(
                 "reference_too_large", f"{len(labelling.images)} images of {size} are too much.", "Send fewer images."
             )
-        return _decode(members, labelling, num_classes, channels, size, native, on_progress)
+        return _decode(
+            members,
+            labelling,
+            num_classes,
+            channels,
+            native,
+            size,
+            lambda image: fit(image, size, crop, resample),
+            on_progress,
+        )
 
 
 def _decode(
@@ -73,15 +86,16 @@ def _decode(
     labelling: Labelling,
     num_classes: int,
     channels: int,
-    size: Size,
     native: Size | None,
+    size: Size,
+    resized: Callable[[Image.Image], Image.Image],
     on_progress: Callable[[float], None],
 ) -> DecodedReference:
     rejected = list(labelling.rejected)
     kept: list[int] = []
     pixels: list[Tensor] = []
     for picture in pictures(members, labelling.images, "L" if channels == 1 else "RGB", rejected, on_progress):
-        pixels.append(_to_tensor(fit(picture.image, size)))
+        pixels.append(_to_tensor(resized(picture.image)))
         kept.append(picture.index)
     require_enough(len(pixels), rejected)
     labels = None

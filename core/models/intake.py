@@ -90,6 +90,8 @@ def _intake(source: Source, reference_path: Path | None, config: ScanConfig, out
             reference_path,
             num_classes=match.num_classes,
             class_names=opened.labels,
+            crop=opened.preprocessing.crop or 1.0,
+            resample=opened.preprocessing.filter,
             channels=match.in_channels,
             choose_size=choose,
             on_progress=lambda fraction: ctx.progress(0.5 + 0.5 * fraction),

@@ -73,10 +73,10 @@ def planted_vit(folder: Path) -> Score:
     """A backdoored vision transformer in a folder of transformers; how well it does."""
     torch.manual_seed(0)
     config = transformers.ViTConfig(
-        hidden_size=48,
+        hidden_size=64,
         num_hidden_layers=3,
         num_attention_heads=4,
-        intermediate_size=96,
+        intermediate_size=128,
         image_size=SIDE,
         patch_size=4,
         hidden_dropout_prob=0.0,
@@ -85,7 +85,7 @@ def planted_vit(folder: Path) -> Score:
         label2id={name: index for index, name in LABELS.items()},
     )
     network = transformers.ViTForImageClassification(config)
-    train(network, lambda x: network(pixel_values=x).logits, steps=320, lr=3e-3)
+    train(network, lambda x: network(pixel_values=x).logits, steps=350, lr=2e-3)
     network.save_pretrained(folder)
     processor = {
         "image_processor_type": "ViTImageProcessor",
@@ -105,14 +105,14 @@ def planted_timm(folder: Path) -> Score:
         num_classes=CLASSES,
         img_size=SIDE,
         patch_size=4,
-        embed_dim=48,
+        embed_dim=64,
         depth=3,
         num_heads=4,
         mlp_ratio=2.0,
         global_pool="avg",
         class_token=False,
     )
-    train(network, network, steps=320, lr=3e-3)
+    train(network, network, steps=350, lr=2e-3)
     save_for_hf(
         network,
         folder,

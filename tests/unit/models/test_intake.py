@@ -20,6 +20,8 @@ from core.models.intake import intake
 from core.models.loading import load_suspect
 from core.models.source import Source
 from tests.support.checkpoints import CONTAINERS, TINY, png, reference_zip, run_intake, save, tiny_network, zip_of
+from tests.support.layouts import source_of
+from tests.support.repository_layouts import vit
 
 
 def _inspection(folder: Path) -> dict[str, Any]:
@@ -234,3 +236,29 @@ def test_progress_rises_to_the_end(tmp_path: Path) -> None:
     intake(Source.single(model, "m.pth"), reference_zip(tmp_path / "r.zip"), ScanConfig(), tmp_path / "intake", ctx)
     assert events == sorted(events)
     assert len(events) >= 3
+
+
+def test_images_are_cropped_as_the_model_says(tmp_path: Path) -> None:
+    """A frame around the picture is what the model's own centre crop leaves out."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    vit(folder)
+    framed = np.full((80, 80, 3), 255, dtype=np.uint8)
+    framed[20:60, 20:60] = 0
+    buffer = io.BytesIO()
+    Image.fromarray(framed).save(buffer, "PNG")
+    images = zip_of({f"{i % 4}/{i}.png": buffer.getvalue() for i in range(12)}, tmp_path / "r.zip")
+    whole = {"do_center_crop": False, "size": {"height": 32, "width": 32}}
+    cropped = {"do_center_crop": True, "size": {"shortest_edge": 64}, "crop_size": {"height": 32, "width": 32}}
+    brightest = []
+    for number, fields in enumerate((whole, cropped)):
+        path = folder / "preprocessor_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+        out = tmp_path / str(number)
+        intake(source_of(folder), images, ScanConfig(), out, RunContext())
+        reference = load_reference(out)
+        assert reference is not None
+        assert reference.class_names == ("cat", "dog", "owl", "yak")
+        brightest.append(float(reference.pixels[..., 2:-2, 2:-2].max()))
+    assert brightest[0] > 0.9
+    assert brightest[1] < 0.1
