@@ -220,7 +220,7 @@ def get(
 
 @app.command()
 def gate(
-    what: Annotated[str, typer.Argument(metavar="FILE|DIGEST", help="A file, or its SHA-256.")],
+    what: Annotated[str, typer.Argument(metavar="FILE|FOLDER|DIGEST", help="A model's file or folder, or a SHA-256.")],
     server: Server = None,
     as_json: AsJson = False,
 ) -> None:

@@ -102,4 +102,14 @@ class ArtifactRole(StrEnum):
     PURIFIED_ORIGINAL = "purified_original"  # same container and key layout as the upload
     PURIFIED_SAFETENSORS = "purified_safetensors"
     PURIFIED_REPOSITORY = "purified_repository"  # a zip with the layout of the repository that was scanned
+    PURIFIED_MANIFEST = "purified_manifest"  # its files by digest: what a gate asks for once it is unpacked
     TRIGGER_IMAGE = "trigger_image"  # an inverted trigger on a reference image, PNG
+
+
+#: What holds or names purified weights; a model is named by the first that there is.
+PURIFIED_ROLES = (
+    ArtifactRole.PURIFIED_ORIGINAL,
+    ArtifactRole.PURIFIED_REPOSITORY,
+    ArtifactRole.PURIFIED_MANIFEST,
+    ArtifactRole.PURIFIED_SAFETENSORS,
+)

@@ -224,8 +224,10 @@ class _Scan:
             self.artifacts.append(describe(original, ArtifactRole.PURIFIED_ORIGINAL))
         else:
             repository = self.result_dir / "purified-repository.zip"
-            package.export_repository(state, self.intake_dir, repository)
+            manifest = self.result_dir / "purified-manifest.json"
+            manifest.write_bytes(package.export_repository(state, self.intake_dir, repository).to_bytes())
             self.artifacts.append(describe(repository, ArtifactRole.PURIFIED_REPOSITORY))
+            self.artifacts.append(describe(manifest, ArtifactRole.PURIFIED_MANIFEST))
         plain = self.result_dir / "purified.plain.safetensors"
         package.export_plain(state, plain, metadata)
         self.artifacts.append(describe(plain, ArtifactRole.PURIFIED_SAFETENSORS))

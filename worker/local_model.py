@@ -2,6 +2,7 @@
 
 import hashlib
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -71,10 +72,15 @@ def choose_from_folder(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
 def model_folder(folder: Path, work_dir: Path) -> LocalModel:
     """The model in a folder; its manifest is written to `work_dir`. Raises as choose_from_folder."""
     files, ignored = choose_from_folder(folder)
-    manifest = Manifest.of(
+    locations = {path: location.resolve() for path, location in files.items()}
+    return _of_manifest(folder_manifest(files), folder.resolve().name, locations, ignored, work_dir)
+
+
+def folder_manifest(files: Mapping[str, Path]) -> Manifest:
+    """Of files by path, see choose_from_folder. Raises InvalidInputError (`not_a_file`, `file_not_readable`)."""
+    return Manifest.of(
         ManifestFile(path, file_digest(location, "model"), location.stat().st_size) for path, location in files.items()
     )
-    return _of_manifest(manifest, folder.resolve().name, {k: v.resolve() for k, v in files.items()}, ignored, work_dir)
 
 
 def model_of_hub(

@@ -1,6 +1,5 @@
 """`assay status`, `assay get`, `assay gate`: questions to a server."""
 
-import hashlib
 import re
 from pathlib import Path
 
@@ -9,8 +8,10 @@ from rich.text import Text
 
 from api.commands.common import ExitCode, GateExit, client, err, exit_code_of, explain, out, print_json
 from api.commands.result import verdict_text
+from api.commands.target import tell_ignored
 from core.domain import ArtifactRole
 from core.errors import AssayError, NotFoundError
+from worker.local_model import choose_from_folder, file_digest, folder_manifest
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -68,9 +69,10 @@ def get(what: str, target: Path | None, role: ArtifactRole, server: str | None) 
 
 def gate(what: str, server: str | None, *, as_json: bool) -> int:
     """0 allow, 1 block, 2 unknown or pending, 3 whatever went wrong: everything but 0 means no."""
-    digest = what if _DIGEST.fullmatch(what) else _digest_of(Path(what))
-    if digest is None:
-        err().print("This is neither a file nor a SHA-256.", style="red")
+    try:
+        digest = what if _DIGEST.fullmatch(what) else _digest_of(Path(what))
+    except AssayError as error:
+        explain(error)
         return ExitCode.USAGE
     with client(server) as api:
         reply = api.gate(digest)
@@ -90,9 +92,10 @@ def gate(what: str, server: str | None, *, as_json: bool) -> int:
     return GateExit.UNDECIDED if set(reply.reasons) <= {"unknown", "pending"} else GateExit.BLOCK
 
 
-def _digest_of(path: Path) -> str | None:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None
+def _digest_of(path: Path) -> str:
+    """Of a file; of the manifest of a folder, as scans name it. Raises InvalidInputError, HubContentError."""
+    if not path.is_dir():
+        return file_digest(path, "model")
+    files, ignored = choose_from_folder(path)
+    tell_ignored(ignored)
+    return folder_manifest(files).sha256

@@ -18,7 +18,7 @@ from api.commands.unpack import unpack_repository
 from api.reference_zip import zip_folder
 from api.schemas import ScanOptions
 from core.config import ScanConfig
-from core.domain import ArtifactRole, JobState, PurificationStatus, Verdict
+from core.domain import PURIFIED_ROLES, ArtifactRole, JobState, PurificationStatus, Verdict
 from core.errors import AssayError, CanceledError, EngineError, InvalidInputError
 
 _EXIT_OF_VERDICT = {
@@ -26,11 +26,6 @@ _EXIT_OF_VERDICT = {
     Verdict.BACKDOORED: ExitCode.BACKDOORED,
     Verdict.INCONCLUSIVE: ExitCode.INCONCLUSIVE,
 }
-_PURIFIED = (
-    ArtifactRole.PURIFIED_ORIGINAL,
-    ArtifactRole.PURIFIED_REPOSITORY,
-    ArtifactRole.PURIFIED_SAFETENSORS,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +136,7 @@ def _on_server(
         fetched = {}
         if request.target is not None:
             for item in report["artifacts"]:
-                if item["role"] in _PURIFIED:
+                if item["role"] in PURIFIED_ROLES:
                     fetched[item["sha256"]] = work_dir / item["sha256"]
                     server.download(item["sha256"], fetched[item["sha256"]])
     return Outcome(report, lambda sha256, path: _copy(fetched[sha256], path))
@@ -179,7 +174,7 @@ def _save(outcome: Outcome, target: Path) -> None:
         )
         return
     by_role = {item["role"]: item["sha256"] for item in outcome.report["artifacts"]}
-    wanted = list(reversed(_PURIFIED) if target.suffix == ".safetensors" else _PURIFIED)
+    wanted = list(reversed(PURIFIED_ROLES) if target.suffix == ".safetensors" else PURIFIED_ROLES)
     role = next(role for role in wanted if role in by_role)
     if role is not ArtifactRole.PURIFIED_REPOSITORY or target.suffix == ".zip":
         outcome.fetch(by_role[role], target)

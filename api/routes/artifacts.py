@@ -11,7 +11,7 @@ from api.downloads import parse_range, send_file
 from api.filenames import content_disposition
 from api.routes import problems_for
 from api.routes.blobs import repr_digest
-from core.domain import ArtifactRole, Verdict
+from core.domain import PURIFIED_ROLES, ArtifactRole, Verdict
 from core.jobs.views import ArtifactRecord
 from core.registry.keys import Principal
 
@@ -92,7 +92,7 @@ def _headers(record: ArtifactRecord) -> dict[str, str]:
 
 
 def _warning(record: ArtifactRecord) -> str:
-    if record.role in (ArtifactRole.PURIFIED_ORIGINAL, ArtifactRole.PURIFIED_SAFETENSORS):
+    if record.role in PURIFIED_ROLES:
         return "purified from a model that was called backdoored; ask the gate before use"
     if record.role is ArtifactRole.TRIGGER_IMAGE:
         return "shows a trigger found in a model that was called backdoored"

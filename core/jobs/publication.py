@@ -4,11 +4,12 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 
+from core.domain import PURIFIED_ROLES
 from core.errors import UnavailableError
 from core.registry.orm import ScanArtifact, ScanResult
 from core.registry.repositories.blobs import BlobRepository
 from core.registry.repositories.leases import Moved
-from core.registry.repositories.models import PURIFIED_ROLES, ModelRepository
+from core.registry.repositories.models import ModelRepository
 from core.registry.repositories.scans import ScanRepository
 from core.registry.session import Session
 from core.report.schema import ArtifactInfo, Report

@@ -1,18 +1,21 @@
 """How the weights lay in the files of a model, what else goes back with them, and how to write it all again."""
 
+import hashlib
 import json
 import shutil
 import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from torch import Tensor
 
+from core.manifest import Manifest, ManifestFile
 from core.models.export import as_stored, export_original, export_safetensors
 from core.models.layout import Layout
+from core.models.repository.names import Role, role_of
 
 LAYOUT_FILE, KEPT_DIR = "layout.json", "kept"
 #: The earliest date a zip archive can hold: equal files give equal archives.
@@ -99,10 +102,13 @@ class Package:
         """Writes `state` as one safetensors file by the keys that the library gives it, without wrappers."""
         export_safetensors([part.layout for part in self.parts], state, path, metadata)
 
-    def export_repository(self, state: Mapping[str, Tensor], intake_dir: Path, path: Path) -> None:
+    def export_repository(self, state: Mapping[str, Tensor], intake_dir: Path, path: Path) -> Manifest:
         """Writes `state` and the kept files to `path`: a zip archive in the layout that was handed over.
 
         The archive is stored, sorted and without dates: equal weights give equal bytes.
+
+        Returns:
+            What the unpacked folder is as a model: no texts, no second copy of the weights, no folder around it all.
         """
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             files = {name: intake_dir / KEPT_DIR / str(number) for number, name in enumerate(self.kept)}
@@ -110,6 +116,19 @@ class Package:
                 files[part.path] = Path(folder) / str(number)
                 export_original(part.layout, state, files[part.path])
             _write_zip(files, path)
+            copies = {part.path for part in self.copies}
+            return _manifest({name: location for name, location in files.items() if name not in copies})
+
+
+def _manifest(files: Mapping[str, Path]) -> Manifest:
+    entries = []
+    for name, location in files.items():
+        inner = PurePosixPath(name).name
+        if role_of(inner)[0] is not Role.TEXT:
+            with location.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            entries.append(ManifestFile(inner, digest, location.stat().st_size))
+    return Manifest.of(entries)
 
 
 def _write_zip(files: Mapping[str, Path], path: Path) -> None:

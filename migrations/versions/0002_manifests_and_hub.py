@@ -12,7 +12,7 @@ branch_labels = None
 depends_on = None
 
 _ROLES = "'purified_original', 'purified_safetensors', 'trigger_image'"
-_MORE_ROLES = "'purified_original', 'purified_safetensors', 'purified_repository', 'trigger_image'"
+_MORE_ROLES = "'purified_original', 'purified_safetensors', 'purified_repository', 'purified_manifest', 'trigger_image'"
 
 
 def upgrade() -> None:

@@ -20,6 +20,7 @@ from tests.support import repository_layouts as repositories
 from tests.support.checkpoints import reference_zip
 from tests.support.layouts import CHECKPOINTS, LABELS, MEAN, STD, Case, source_of
 from tests.support.repository_layouts import REPOSITORIES
+from worker.local_model import choose_from_folder, folder_manifest
 
 Make = Callable[[Path], Case]
 #: Enough to go through every line, far too little to find anything.
@@ -182,3 +183,6 @@ def test_the_whole_pipeline(make: Make, tmp_path: Path) -> None:
     else:
         assert roles[ArtifactRole.PURIFIED_REPOSITORY] == "purified-repository.zip"
         case.reload(_unpacked(tmp_path / "out" / "purified-repository.zip", tmp_path / "back"))
+        manifest = (tmp_path / "out" / roles[ArtifactRole.PURIFIED_MANIFEST]).read_bytes()
+        folder = next(path.parent for path in (tmp_path / "back").rglob("config.json"))
+        assert folder_manifest(choose_from_folder(folder)[0]).to_bytes() == manifest

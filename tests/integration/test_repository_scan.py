@@ -25,6 +25,7 @@ from tests.support.planted_repositories import (
     score,
 )
 from tests.support.serving import serving
+from worker.local_model import choose_from_folder, folder_manifest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 
@@ -106,4 +107,7 @@ def test_scanned_by_reference_purified_and_loaded(
     after = score(load(tmp_path / "purified"))
     assert after.attack_success < LEFT
     assert after.accuracy > before.accuracy - LOST
+    files, _ = choose_from_folder(tmp_path / "purified")
+    assert folder_manifest(files).sha256 == by_role["purified_manifest"]
     assert server.gate(by_role["purified_repository"]).allow
+    assert server.gate(by_role["purified_manifest"]).allow

@@ -5,10 +5,9 @@ from typing import Any
 
 from sqlalchemy import or_, select
 
-from core.domain import GateDecision
+from core.domain import PURIFIED_ROLES, GateDecision
 from core.registry.orm import CheckpointFile, GateDecisionRow, ScanArtifact, ScanJob, ScanResult
 from core.registry.repositories._base import Repository
-from core.registry.repositories.models import PURIFIED_ROLES
 
 
 class GateRepository(Repository):

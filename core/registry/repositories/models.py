@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import delete, exists, select, update
 
-from core.domain import ArtifactRole, ModelKind, Verdict
+from core.domain import ModelKind, Verdict
 from core.registry.ids import new_id
 from core.registry.orm import (
     BlobRow,
@@ -19,12 +19,6 @@ from core.registry.orm import (
     ScanResult,
 )
 from core.registry.repositories._base import Repository
-
-PURIFIED_ROLES = (
-    ArtifactRole.PURIFIED_ORIGINAL,
-    ArtifactRole.PURIFIED_REPOSITORY,
-    ArtifactRole.PURIFIED_SAFETENSORS,
-)
 
 
 class ModelRepository(Repository):

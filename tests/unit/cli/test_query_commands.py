@@ -31,6 +31,12 @@ def test_gate_exit_codes(remote: Cli, live: LiveServer, tmp_path: Path) -> None:
         submit(client, pending.read_bytes())  # type: ignore[arg-type]
     assert [remote("gate", path).code for path in (good, bad, unknown, pending)] == [0, 1, 2, 2]
     assert remote("gate", sha256(good.read_bytes())).code == 0
+    folder = tmp_path / "model"
+    folder.mkdir()
+    assert remote("gate", folder).code == 64  # there is no model in it
+    (folder / "config.json").write_text('{"model_type": "vit"}')
+    (folder / "model.safetensors").write_bytes(b"weights")
+    assert remote("gate", folder).code == 2
     ran = remote("gate", bad, "--json")
     document = json.loads(ran.out)
     assert (document["allow"], document["decision"]) == (False, "block")
