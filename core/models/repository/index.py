@@ -17,9 +17,11 @@ _HINT = "Save the model again with save_pretrained, and upload all of its files.
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Attributes:
-    path: of the index file.
-    weight_map: key -> file name.
+    """What an index file says.
+
+    Attributes:
+        path: of the index file.
+        weight_map: key -> file name.
     """
 
     path: str
