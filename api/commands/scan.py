@@ -14,7 +14,7 @@ from api.commands.common import ExitCode, client, err, exit_code_of, explain, lo
 from api.commands.progress import ScanProgress
 from api.commands.result import show_report
 from api.commands.target import ReferenceTarget, Target, bring, send, tell_ignored
-from api.commands.unpack import unpack_repository
+from api.commands.unpack import check_empty, unpack_repository
 from api.reference_zip import zip_folder
 from api.schemas import ScanOptions
 from core.config import ScanConfig
@@ -61,6 +61,8 @@ class Outcome:
 def run(request: ScanRequest) -> ExitCode:
     """Scan, show, save; the exit code is the verdict's."""
     try:
+        if request.target is not None and request.target.is_dir():
+            check_empty(request.target)  # before the work, not after it
         with tempfile.TemporaryDirectory(prefix="assay-") as folder, stop_on_interrupt() as stop:
             work_dir = Path(folder)
             config = request.options.to_config(has_reference=request.reference is not None)

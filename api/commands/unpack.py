@@ -8,6 +8,12 @@ from core.errors import ConflictError, IntegrityError
 from core.manifest import MAX_FILES, check_path
 
 
+def check_empty(folder: Path) -> None:
+    """Raises ConflictError (`folder_not_empty`) unless `folder` is an empty folder."""
+    if not folder.is_dir() or any(folder.iterdir()):
+        raise ConflictError("folder_not_empty", f"{folder} is not an empty folder.", "Name another one.")
+
+
 def unpack_repository(archive: Path, folder: Path) -> None:
     """Write the files of `archive` to `folder`, which is made, or empty.
 
@@ -16,8 +22,8 @@ def unpack_repository(archive: Path, folder: Path) -> None:
         IntegrityError: `invalid_archive`, it is not one of ours.
         InvalidInputError: `invalid_manifest`, a name in it is none that a model's file may have.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConflictError("folder_not_empty", f"{folder} is not an empty folder.", "Name another one.")
+    if folder.exists():
+        check_empty(folder)
     try:
         with zipfile.ZipFile(archive) as packed:
             members = packed.infolist()

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from api.commands.unpack import unpack_repository
-from core.domain import Verdict
+from core.domain import ArtifactRole, Verdict
 from core.errors import AssayError
 from core.manifest import Manifest, ManifestFile
+from core.report.schema import ArtifactInfo
 from tests.support.children import fake_children
 from tests.support.cli import Cli
-from tests.support.http import LiveServer, live_server, sha256
+from tests.support.http import LiveServer, live_server, make_report, sha256
 from tests.support.hub import Fault, LocalHub, local_hub, settings_for
 from tests.unit.cli.test_scan_command import act_as_worker
 
@@ -221,3 +222,37 @@ def test_nothing_is_unpacked_elsewhere(tmp_path: Path, members: dict[str, bytes]
     with pytest.raises(AssayError):
         unpack_repository(packed, tmp_path / "deep" / "new")
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path != packed]
+
+
+def test_a_purified_repository_becomes_a_folder(remote: Cli, server: LiveServer, tmp_path: Path, folder: Path) -> None:
+    write(folder, {"config.json": b'{"name": "to be purified"}'})
+    packed = archive(tmp_path / "a.zip", {"config.json": CONFIG, "model.safetensors": b"pure"}).read_bytes()
+    manifest = Manifest.of(
+        ManifestFile(path, sha256(data), len(data))
+        for path, data in {**FILES, "config.json": b'{"name": "to be purified"}'}.items()
+        if path in ("config.json", "model.safetensors")
+    )
+
+    def finish(scan_id: str) -> None:
+        services, claim = server.harness.services, server.harness.claim(scan_id)
+        with services.store.writer() as writer:
+            writer.write(packed)
+            blob = writer.commit()
+        item = ArtifactInfo(
+            role=ArtifactRole.PURIFIED_REPOSITORY,
+            sha256=blob.sha256,
+            size_bytes=blob.size_bytes,
+            filename="purified-repository.zip",
+            media_type="application/zip",
+        )
+        assert services.jobs.succeed(claim, make_report(claim, Verdict.BACKDOORED, [item]), [item])
+
+    act_as_worker(server.harness, manifest.to_bytes(), finish)
+    ran = remote("scan", folder, "--out", tmp_path / "purified")
+    assert ran.code == 1, ran
+    assert (tmp_path / "purified" / "model.safetensors").read_bytes() == b"pure"
+    again = remote("scan", folder, "--out", tmp_path / "purified.zip")
+    assert again.code == 1
+    assert (tmp_path / "purified.zip").read_bytes() == packed
+    full = remote("scan", folder, "--out", tmp_path / "purified")
+    assert (full.code, "folder_not_empty" in full.err) == (3, True)
