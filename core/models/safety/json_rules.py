@@ -9,7 +9,8 @@ from typing import Any
 from core.models.safety.limits import DEFAULT, Limits
 from core.models.safety.refusals import Subject, shown
 
-_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# Possessive, and the closing quote may be missing: a text without an end is one token, not a search from every quote.
+_TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 _NOT_CODE = "Remove it: Assay builds networks from its own table and runs no code of a repository."
 
 #: Values that switch something off, whatever way they are written.

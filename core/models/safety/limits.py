@@ -24,7 +24,7 @@ class Limits:
     """
 
     members: int = 10_000
-    unpacked_bytes: int = 64 << 30
+    unpacked_bytes: int = 16 << 30
     ratio: int = 100
     header_bytes: int = 8 << 20
     metadata_bytes: int = 64 << 10

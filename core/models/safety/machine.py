@@ -12,7 +12,7 @@ from core.models.safety.build_plain import ArrayType, fill
 from core.models.safety.build_torch import storage
 from core.models.safety.inert import ArrayRef, Opaque, StateDict, StorageRef
 from core.models.safety.limits import Limits
-from core.models.safety.opcodes import PICKLE_PROTOCOLS, Opcode, PickleDamagedError, PickleOpcodeError, read_opcodes
+from core.models.safety.opcodes import PICKLE_PROTOCOLS, REFUSED, Opcode, PickleDamagedError, read_opcodes
 from core.models.safety.vocabulary import ArgumentsError, KindError, Known, key
 
 _MODULE_TREES = ("torch.nn.modules.", "torchvision.models.", "timm.models.", "timm.layers.", "transformers.models.")
@@ -44,6 +44,7 @@ class Tape:
         foreign: those that are not, by name.
         storages: by key.
         problem: the first thing on the list that was used wrongly or cannot be read.
+        refused: opcodes that no torch.save file holds, in the order of their first appearance.
         opcodes: how many were read.
     """
 
@@ -51,6 +52,7 @@ class Tape:
     foreign: dict[str, Foreign] = field(default_factory=dict)
     storages: dict[str, StorageRef] = field(default_factory=dict)
     problem: ArgumentsError | KindError | None = None
+    refused: dict[str, None] = field(default_factory=dict)
     opcodes: int = 0
 
     @property
@@ -65,7 +67,7 @@ def run(data: memoryview, position: int, tape: Tape, limits: Limits) -> tuple[An
     """Interprets the pickle at `position`; returns (value, where it ends). What it names goes to `tape`.
 
     Raises:
-        PickleDamagedError, PickleOpcodeError: see opcodes.
+        PickleDamagedError: see opcodes.
         TooManyOpcodesError: see limits.
     """
     return _Machine(data, tape, limits).run(position)
@@ -87,7 +89,9 @@ class _Machine:
             if self._tape.opcodes > self._limits.opcodes or opcode.position - start > self._limits.pickle_bytes:
                 raise TooManyOpcodesError
             if opcode.position == start and opcode.name != "PROTO":
-                raise PickleOpcodeError("none for its protocol, so protocol 0 or 1,", executes=False)
+                self._tape.refused.setdefault("no protocol number, which means protocol 0 or 1")
+            if opcode.name in REFUSED:
+                self._tape.refused.setdefault(opcode.name)
             if opcode.name == "STOP":
                 if len(self._stack) != 1 or self._marked:
                     raise PickleDamagedError("it ends with other than one value")
@@ -136,7 +140,7 @@ class _Machine:
 
     def _op_proto(self, argument: int) -> None:
         if argument not in PICKLE_PROTOCOLS:
-            raise PickleOpcodeError(f"PROTO {argument}", executes=False)
+            self._tape.refused.setdefault(f"PROTO {argument}")
 
     def _op_frame(self, argument: int) -> None:
         if argument > len(self._data):
@@ -186,6 +190,48 @@ class _Machine:
     def _op_frozenset(self, _: Any) -> None:
         items = self._pop_mark()
         self._stack.append(frozenset([key(item) for item in items]))
+
+    # --- opcodes that are refused; what they do to the stack matters for the names that follow ---
+
+    def _op_pop(self, _: Any) -> None:
+        if self._stack:
+            self._stack.pop()
+        else:
+            self._pop_mark()
+
+    def _op_pop_mark(self, _: Any) -> None:
+        self._pop_mark()
+
+    def _op_dup(self, _: Any) -> None:
+        self._stack.append(self._stack[-1])
+
+    def _op_string(self, argument: str) -> None:
+        self._stack.append(argument.strip("'\""))
+
+    def _op_get(self, argument: str) -> None:
+        self._stack.append(self._memo[_number(argument)])
+
+    def _op_put(self, argument: str) -> None:
+        self._memo[_number(argument)] = self._stack[-1]
+
+    def _op_dict(self, _: Any) -> None:
+        items = self._pop_mark()
+        self._stack.append({})
+        self._set(items)
+
+    def _op_list(self, _: Any) -> None:
+        items = self._pop_mark()
+        self._stack.append(items)
+
+    def _op_inst(self, argument: tuple[str, str]) -> None:
+        self._pop_mark()
+        self._find(*argument)
+        self._mark_called(self._stack[-1])
+
+    def _op_obj(self, _: Any) -> None:
+        kind = self._pop_mark()[0]
+        self._mark_called(kind)
+        self._stack.append(kind if isinstance(kind, Foreign) else Opaque("?"))
 
     # --- filling containers ---
 
@@ -270,23 +316,26 @@ class _Machine:
 
     def _op_reduce(self, _: Any) -> None:
         arguments, function = self._stack.pop(), self._stack.pop()
-        if isinstance(function, Foreign):
-            function.called = True
+        self._mark_called(function)
         self._stack.append(self._call(function, arguments))
 
     def _op_newobj(self, _: Any) -> None:
         arguments, kind = self._stack.pop(), self._stack.pop()
-        if isinstance(kind, Foreign) and arguments != ():
-            kind.called = True
+        if arguments != ():
+            self._mark_called(kind)
         self._stack.append(self._call(kind, arguments))
 
     def _op_newobj_ex(self, _: Any) -> None:
         keywords, arguments, kind = self._stack.pop(), self._stack.pop(), self._stack.pop()
-        if isinstance(kind, Foreign):
-            kind.called = True
-        elif keywords != {}:
+        self._mark_called(kind)
+        if not isinstance(kind, Foreign) and keywords != {}:
             raise ArgumentsError("keyword arguments")
         self._stack.append(self._call(kind, arguments))
+
+    @staticmethod
+    def _mark_called(function: Any) -> None:
+        if isinstance(function, Foreign):
+            function.called = True
 
     def _call(self, function: Any, arguments: Any) -> Any:
         if isinstance(function, Foreign):
@@ -328,3 +377,9 @@ class _Machine:
         if self._tape.storages.setdefault(found.key, found) != found:
             raise ArgumentsError(f"two descriptions of storage {found.key[:20]}")
         self._stack.append(found)
+
+
+def _number(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 10:
+        raise PickleDamagedError("a memo entry in it has no number")
+    return int(text)

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 PICKLE_PROTOCOLS = range(2, 6)
-_MAX_LINE = 1_024  # of the two lines of GLOBAL
+_STOP = 0x2E
+_FIRST_LOOK, _MAX_LINE = 1 << 10, 1 << 19  # for the end of a line
 _MAX_LONG = 256  # bytes of one integer: Python turns longer ones into text in quadratic time
 
 
@@ -19,19 +20,6 @@ class Opcode(NamedTuple):
 
 class PickleDamagedError(ValueError):
     """Not a pickle, or cut off; the text says why."""
-
-
-class PickleOpcodeError(ValueError):
-    """An opcode that no torch.save file holds.
-
-    Attributes:
-        opcode: its name.
-        executes: it calls what the file names, or what the process has registered.
-    """
-
-    def __init__(self, opcode: str, executes: bool) -> None:
-        super().__init__(opcode)
-        self.opcode, self.executes = opcode, executes
 
 
 _Reader = Callable[[memoryview, int], tuple[Any, int]]
@@ -68,10 +56,15 @@ def _counted(form: str, convert: Callable[[bytes], Any], limit: int | None = Non
 
 
 def _line(data: memoryview, position: int) -> tuple[str, int]:
-    chunk = bytes(data[position : position + _MAX_LINE])
-    end = chunk.find(b"\n")
-    if end < 0:
-        raise PickleDamagedError("a name in it has no end")
+    size = _FIRST_LOOK
+    while True:
+        chunk = bytes(data[position : position + size])
+        end = chunk.find(b"\n")
+        if end >= 0:
+            break
+        if size >= _MAX_LINE or len(chunk) < size:
+            raise PickleDamagedError("a line in it has no end")
+        size *= 8
     try:
         return chunk[:end].decode(), position + end + 1
     except UnicodeDecodeError as error:
@@ -152,36 +145,51 @@ _READERS: dict[int, tuple[str, _Reader]] = {
     0x62: ("BUILD", _nothing),
     0x51: ("BINPERSID", _nothing),
 }
-#: Known to Python, written by no pickler for what a checkpoint holds. The first group runs something.
-_EXECUTING = {0x69: "INST", 0x6F: "OBJ", 0x82: "EXT1", 0x83: "EXT2", 0x84: "EXT4"}
-_FOREIGN = {
-    0x30: "POP", 0x31: "POP_MARK", 0x32: "DUP", 0x46: "FLOAT", 0x49: "INT", 0x4C: "LONG", 0x50: "PERSID",
-    0x53: "STRING", 0x56: "UNICODE", 0x64: "DICT", 0x67: "GET", 0x6C: "LIST", 0x70: "PUT", 0x97: "NEXT_BUFFER",
-    0x98: "READONLY_BUFFER",
-}  # fmt: skip
+#: Known to Python, but written by no pickler for what a checkpoint holds: walked, so that a refusal can name what they
+#: hide, and refused. The first group runs something.
+EXECUTING = frozenset({"INST", "OBJ", "EXT1", "EXT2", "EXT4"})
+_REFUSED: dict[int, tuple[str, _Reader]] = {
+    0x69: ("INST", _two_lines),
+    0x6F: ("OBJ", _nothing),
+    0x82: ("EXT1", _fixed("<B")),
+    0x83: ("EXT2", _fixed("<H")),
+    0x84: ("EXT4", _fixed("<i")),
+    0x30: ("POP", _nothing),
+    0x31: ("POP_MARK", _nothing),
+    0x32: ("DUP", _nothing),
+    0x46: ("FLOAT", _line),
+    0x49: ("INT", _line),
+    0x4C: ("LONG", _line),
+    0x50: ("PERSID", _line),
+    0x53: ("STRING", _line),
+    0x56: ("UNICODE", _line),
+    0x64: ("DICT", _nothing),
+    0x67: ("GET", _line),
+    0x6C: ("LIST", _nothing),
+    0x70: ("PUT", _line),
+    0x97: ("NEXT_BUFFER", _nothing),
+    0x98: ("READONLY_BUFFER", _nothing),
+}
+REFUSED = frozenset(name for name, _ in _REFUSED.values())
+_READERS |= _REFUSED
 
 
 def read_opcodes(data: memoryview, position: int) -> Iterator[Opcode]:
-    """The opcodes of the pickle that begins at `position`, up to and with its STOP.
+    """The opcodes of the pickle that begins at `position`, up to and with its STOP; those of REFUSED among them.
 
     Raises:
         PickleDamagedError: cut off, or no pickle.
-        PickleOpcodeError: an opcode outside the list.
     """
     readers, end = _READERS, len(data)
     while position < end:
         code = data[position]
         known = readers.get(code)
         if known is None:
-            if code in _EXECUTING:
-                raise PickleOpcodeError(_EXECUTING[code], executes=True)
-            if code in _FOREIGN:
-                raise PickleOpcodeError(_FOREIGN[code], executes=False)
             raise PickleDamagedError(f"byte {code:#04x} at {position} is no opcode")
         name, read = known
         argument, after = read(data, position + 1)
         yield Opcode(name, argument, position)
-        if code == 0x2E:
+        if code == _STOP:
             return
         position = after
     raise PickleDamagedError("the pickle has no end")

@@ -2,12 +2,10 @@
 
 from typing import Any
 
-from core.models.safety.allowed import KNOWN
 from core.models.safety.limits import Limits
 from core.models.safety.machine import Tape, TooManyOpcodesError, run
-from core.models.safety.opcodes import PickleDamagedError, PickleOpcodeError
+from core.models.safety.opcodes import EXECUTING, PickleDamagedError
 from core.models.safety.refusals import AGAIN, Subject, shown
-from core.models.safety.second_opinion import peek
 from core.models.safety.vocabulary import KindError
 
 _PLAIN = "Save plain weights: torch.save(model.state_dict(), ...), with numbers as Python floats and ints."
@@ -33,26 +31,21 @@ def read_pickles(
             value, position = run(data, position, tape, limits)
             values.append(value)
     except PickleDamagedError as error:
-        _refuse_names(data, tape, subject, member, broken=True)
+        _refuse_names(tape, subject, member, broken=True)
         raise subject.invalid("invalid_checkpoint", f"The pickle is damaged: {error}.", AGAIN, member) from error
-    except PickleOpcodeError as error:
-        _refuse_names(data, tape, subject, member, broken=True)
-        if error.executes:
-            raise subject.unsafe(
-                "unsafe_pickle_opcodes", f"The pickle holds {error.opcode}, which runs code.", _PLAIN, member
-            ) from error
-        raise subject.unsupported(
-            "unsupported_pickle_protocol",
-            f"The pickle holds {error.opcode}, which torch.save does not write with protocols 2 to 5.",
-            "Save it again with torch.save and its usual protocol.",
-            member,
-        ) from error
     except TooManyOpcodesError as error:
-        _refuse_names(data, tape, subject, member, broken=False)
+        _refuse_names(tape, subject, member, broken=True)
         raise subject.unsupported(
             "unsupported_checkpoint_size", "The checkpoint holds too many objects besides its weights.", _PLAIN, member
         ) from error
-    _refuse_names(data, tape, subject, member, broken=False)
+    _refuse_names(tape, subject, member, broken=False)
+    if tape.refused:
+        raise subject.unsupported(
+            "unsupported_pickle_protocol",
+            f"The pickle holds {shown(', '.join(tape.refused))}, which torch.save does not write.",
+            "Save it again with torch.save and its usual protocol.",
+            member,
+        )
     if isinstance(tape.problem, KindError):
         raise subject.unsupported(
             "unsupported_tensor_kind",
@@ -70,12 +63,15 @@ def read_pickles(
     return values, position
 
 
-def _refuse_names(data: memoryview, tape: Tape, subject: Subject, member: str | None, *, broken: bool) -> None:
+def _refuse_names(tape: Tape, subject: Subject, member: str | None, *, broken: bool) -> None:
     """Whatever else is wrong: what the file would call comes first, it would have been called before the rest."""
-    names = set(tape.foreign)
-    if broken:
-        names |= {name for name in peek(data) if name not in KNOWN}
+    names = tape.foreign
+    executing = ", ".join(name for name in tape.refused if name in EXECUTING)
     if not names:
+        if executing:
+            raise subject.unsafe(
+                "unsafe_pickle_opcodes", f"The pickle holds {executing}, which runs code.", _PLAIN, member
+            )
         return
     listed = ", ".join(shown(name) for name in sorted(names)[:_SHOWN_NAMES])
     if len(names) > _SHOWN_NAMES:
@@ -84,7 +80,7 @@ def _refuse_names(data: memoryview, tape: Tape, subject: Subject, member: str | 
         raise subject.unsupported(
             "unsupported_torchscript", f"This is TorchScript, which is code: {listed}.", member=member
         )
-    if tape.is_module and not broken:
+    if tape.is_module and not broken and not executing:
         raise subject.unsupported(
             "unsupported_module_pickle",
             f"The file is a pickled network, which is code; it was not loaded. It names {listed}.",

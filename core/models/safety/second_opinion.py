@@ -6,9 +6,6 @@ from importlib.metadata import version
 
 from core.models.safety.facts import SecondOpinion
 
-#: A pickle that was refused is looked at no further than this, for the names in it.
-_PEEK_BYTES = 1 << 20
-
 
 def ask(pickles: list[memoryview]) -> SecondOpinion:
     """The scanner's opinion on pickles that the gate has already walked: their length is bounded."""
@@ -32,15 +29,3 @@ def ask(pickles: list[memoryview]) -> SecondOpinion:
         suspicious=tuple(sorted(found[SafetyLevel.Suspicious])),
         error=error,
     )
-
-
-def peek(pickle: memoryview) -> set[str]:
-    """The names that the beginning of a pickle gives to globals; for pickles that cannot be walked to their end."""
-    from picklescan.scanner import scan_pickle_bytes
-
-    logging.getLogger("picklescan").setLevel(logging.CRITICAL)
-    try:
-        result = scan_pickle_bytes(io.BytesIO(pickle[:_PEEK_BYTES]), "pickle")
-    except Exception:  # only asked to make an error message better
-        return set()
-    return {f"{entry.module}.{entry.name}" for entry in result.globals}

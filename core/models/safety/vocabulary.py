@@ -6,6 +6,8 @@ from typing import Any
 
 from core.models.safety.inert import Opaque
 
+_MAX_KEY_ITEMS = 8
+
 
 class ArgumentsError(ValueError):
     """A known global with other arguments than its own pickler writes; the text says which."""
@@ -41,10 +43,14 @@ def is_int_tuple(value: Any) -> bool:
     return isinstance(value, tuple) and all(is_int(item) for item in value)
 
 
-def key(value: Any) -> Any:
+def key(value: Any, depth: int = 2) -> Any:
     """`value` if it may be a key of a dictionary or member of a set.
 
-    Integers are bounded and other things but texts excluded where keys could be chosen to collide.
+    Integers are bounded because others can be chosen to collide, and tuples because hashing shared ones within each
+    other takes for ever.
+
+    Args:
+        depth: of tuples within each other that is left.
 
     Raises:
         ArgumentsError: not such a value.
@@ -53,6 +59,6 @@ def key(value: Any) -> Any:
         return value
     if type(value) is float and abs(value) < 1e18:
         return value
-    if isinstance(value, tuple) and len(value) <= 8:
-        return tuple(key(item) for item in value)
+    if isinstance(value, tuple) and len(value) <= _MAX_KEY_ITEMS and depth > 0:
+        return tuple(key(item, depth - 1) for item in value)
     raise ArgumentsError(f"a {type(value).__name__} as a key")

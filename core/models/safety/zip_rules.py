@@ -14,7 +14,7 @@ from core.models.safety.refusals import REPACK, Subject
 from core.models.safety.zip_structure import DEFLATED, STORED, ZipMember, read_members
 
 _CHUNK = 1 << 20
-_MAX_PART_BYTES = 255
+_MAX_PART_BYTES, _MAX_PARTS = 255, 32
 
 
 @contextlib.contextmanager
@@ -141,7 +141,7 @@ def check_sizes(members: Sequence[ZipMember], subject: Subject, limits: Limits) 
 
 
 def _bad_name(name: str) -> str:
-    if any(len(part.encode()) > _MAX_PART_BYTES for part in name.split("/")):
+    if name.count("/") >= _MAX_PARTS or any(len(part.encode()) > _MAX_PART_BYTES for part in name.split("/")):
         return "The name is too long."
     if any(unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp") for char in name):
         return "The name holds control or invisible characters."

@@ -195,6 +195,9 @@ CASES = [
         _UNSAFE,
     ),
     Case("thrown away with POP", torch_zip(b"\x80\x02" + encode(_system()) + b"0}."), _UNSAFE, ("os.system",)),
+    Case("behind a POP", torch_zip(b"\x80\x02}0" + encode(_system()) + b"."), _UNSAFE, ("os.system",)),
+    Case("behind texts of protocol 0", torch_zip(b"(lI1\naF2.5\naVx\nap0\n0" + encode(_system()) + b"."), _UNSAFE),
+    Case("in protocol 4, behind a DUP", torch_zip(pickled(Raw(b"}20" + encode(_system("stack_global"))), 4)), _UNSAFE),
     Case("protocol 0", torch_zip(b"cos\nsystem\n(S'" + SHELL.encode() + b"'\ntR."), _UNSAFE, ("os.system",)),
     Case("protocol 1", torch_zip(b"}q\0(" + encode("a") + encode(_system()) + b"u."), _UNSAFE, ("os.system",)),
     Case("a bare pickle", pickled(_system()), _UNSAFE, ("os.system",)),
@@ -290,6 +293,12 @@ CASES = [
     Case("protocol 0 without a call", torch_zip(b"(dS'a'\nI1\ns."), "unsupported_pickle_protocol"),
     Case("out-of-band buffers", torch_zip(b"\x80\x05\x97."), "unsupported_pickle_protocol", ("NEXT_BUFFER",)),
     Case("a list as a key", torch_zip({"w": tensor(), "x": Raw(b"}]K\1s")}), _ARGUMENTS, ("key",)),
+    Case(
+        "tuples within tuples as a key",
+        torch_zip(b"\x80\x02}(Nq\0" + b"".join(b"(" + b"h\0" * 8 + b"tq\0" for _ in range(40)) + b"t" + b"K\1s."),
+        _ARGUMENTS,
+        ("key",),
+    ),
     Case(
         "keys made to collide",
         torch_zip(beside({i * ((1 << 61) - 1): 0 for i in range(1, 2000)})),

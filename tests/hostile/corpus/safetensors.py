@@ -36,6 +36,7 @@ CASES = [
     _case("a header of 2^39 bytes", safetensors({}, length=1 << 39), _INVALID, "longer than the file"),
     _case("a header of 9 MiB", lambda: safetensors(b'{"w":' + b" " * (9 << 20) + b"1}"), _SIZE, "header"),
     _case("no JSON", safetensors(b"{{{{{{{{"), _INVALID, "JSON"),
+    _case("a text without an end", lambda: safetensors(b'{"' + b'\\"' * 3_000_000), _INVALID, "JSON"),
     _case("no UTF-8", safetensors(b'{"\xff\xfe": 1}'), _INVALID, "UTF-8"),
     _case("half a character", safetensors(b'{"__metadata__": {"a": "\\ud800"}}'), _INVALID, "UTF-8"),
     _case(
