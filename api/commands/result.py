@@ -41,12 +41,25 @@ def _rows(report: Mapping[str, Any], target: Path | None) -> Iterator[tuple[str,
     for finding in detection["targets"]:
         yield "target", _target(finding)
     yield "model", f"{model['filename']}, {model['architecture']}, {model['num_classes']} classes"
-    reference = report["reference_set"]
-    yield "reference", "none" if reference is None else f"{reference['images_used']} of {reference['images']} images"
+    yield "reference", _reference(report["reference_set"])
     if report["utility"] is not None:
         utility = report["utility"]
         yield utility["measure"].replace("_", " "), f"{utility['before']:.1%} of {utility['images']} images"
     yield from _purification(report["purification"], target)
+
+
+def _reference(reference: Mapping[str, Any] | None) -> str:
+    """How much of the set was used, and how it fits the model."""
+    if reference is None:
+        return "none"
+    text = f"{reference['images_used']} of {reference['images']} images"
+    if not reference["labelled"]:
+        return f"{text}, unlabelled"
+    if "matched_by" not in reference:  # a report of an earlier version
+        return text
+    missing = reference["classes_missing_total"]
+    matched = f"{text}, classes matched by {reference['matched_by']}"
+    return f"{matched}, {missing} without an image" if missing else matched
 
 
 def _target(finding: Mapping[str, Any]) -> str:

@@ -1,9 +1,11 @@
 """What a report looks like on a terminal."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from api.commands import result
 from api.commands.result import show_report
 from core.domain import Preset, PurificationStatus, PurifyMode, Verdict
 from core.report.schema import (
@@ -110,3 +112,24 @@ def test_a_report_without_a_certificate(capsys: pytest.CaptureFixture[str]) -> N
     del older["purification"]["verification"]["certificate"]
     show_report(older, None)
     assert "scanned again: clean" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("reference", "text"),
+    [
+        (None, "none"),
+        ({"labelled": False}, "9 of 10 images, unlabelled"),
+        ({"labelled": True}, "9 of 10 images"),
+        (
+            {"labelled": True, "matched_by": "name", "classes_missing_total": 0},
+            "9 of 10 images, classes matched by name",
+        ),
+        (
+            {"labelled": True, "matched_by": "index", "classes_missing_total": 3},
+            "9 of 10 images, classes matched by index, 3 without an image",
+        ),
+    ],
+)
+def test_how_the_reference_set_fits(reference: dict[str, Any] | None, text: str) -> None:
+    counts = {"images": 10, "images_used": 9}
+    assert result._reference(None if reference is None else counts | reference) == text

@@ -262,3 +262,25 @@ def test_images_are_cropped_as_the_model_says(tmp_path: Path) -> None:
         brightest.append(float(reference.pixels[..., 2:-2, 2:-2].max()))
     assert brightest[0] > 0.9
     assert brightest[1] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("folders", "labels", "matched_by"),
+    [(["yak", "Cat"], [0, 3], "name"), (["1", "2"], [1, 2], "index"), (["a", "b", "c", "d"], [0, 1, 2, 3], "order")],
+)
+def test_a_reference_set_is_matched_with_the_models_own_names(
+    folders: list[str], labels: list[int], matched_by: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    vit(folder)
+    archive = reference_zip(tmp_path / "r.zip", 20, lambda i: f"{folders[i % len(folders)]}/{i}.png")
+    intake(source_of(folder), archive, ScanConfig(), tmp_path / "intake", RunContext())
+    about = load_suspect(tmp_path / "intake", ScanConfig()).describe_reference("ab")
+    assert about is not None
+    assert (about.matched_by, about.classes_present) == (matched_by, len(folders))
+    assert about.classes_missing == [i for i in range(4) if i not in labels]
+    reference = load_reference(tmp_path / "intake")
+    assert reference is not None
+    assert sorted(set(reference.labels.tolist())) == labels
+    assert reference.class_names == ("cat", "dog", "owl", "yak")
