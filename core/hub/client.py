@@ -42,6 +42,8 @@ PUBLIC_HOSTS = ("huggingface.co", ".huggingface.co", "hf.co", ".hf.co")
 
 #: Seconds a question may take; and how long trying again may go on, for questions and for transfers.
 ASK_LIMIT_S, ASK_PATIENCE_S, FETCH_PATIENCE_S = 30.0, 8.0, 30.0
+#: Longest answer to a question: a page of a listing, or a small file.
+MAX_ANSWER_BYTES = 32 * 2**20
 #: Files without a digest that are read for it, and for how long.
 MEASURED_BYTES, MEASURE_LIMIT_S = 256 * 2**20, 60.0
 #: What is lost when a transfer breaks off; the client's own block is ten times as large.
@@ -107,12 +109,12 @@ class NetworkHub:
         if where.file.size_bytes > MEASURED_BYTES:
             return None
         measure = _Measure()
-        with calling(Call(self._allowed, lambda: False, ASK_PATIENCE_S, MEASURE_LIMIT_S)):
+        with calling(Call(self._allowed, lambda: False, ASK_PATIENCE_S, MEASURE_LIMIT_S, None)):
             self._get(where, token, measure)
         return measure.hexdigest()
 
     def fetch(self, where: FileAt, token: str | None, sink: Sink, should_stop: ShouldStop) -> None:
-        with calling(Call(self._allowed, should_stop, FETCH_PATIENCE_S, None)):
+        with calling(Call(self._allowed, should_stop, FETCH_PATIENCE_S, None, None)):
             self._get(where, token, sink)
 
     def _get(self, where: FileAt, token: str | None, sink: Sink) -> None:
@@ -133,7 +135,7 @@ class NetworkHub:
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
-        with calling(Call(self._allowed, lambda: False, ASK_PATIENCE_S, ASK_LIMIT_S)):
+        with calling(Call(self._allowed, lambda: False, ASK_PATIENCE_S, ASK_LIMIT_S, MAX_ANSWER_BYTES)):
             yield
 
 

@@ -22,6 +22,8 @@ from core.hub.source import ShouldStop
 #: Seconds until a connection must stand, and until the next byte must arrive.
 CONNECT_S, READ_S = 10.0, 20.0
 _TIMEOUT = {"connect": CONNECT_S, "read": READ_S, "write": READ_S, "pool": CONNECT_S}
+#: Longest body of an error that is read.
+MAX_COMPLAINT_BYTES = 2**20
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -62,12 +64,14 @@ class Call:
     Attributes:
         patience_s: how long retrying may go on; the client's own back-off is cut short by it.
         limit_s: how long the call may take in all; None: as long as bytes keep coming.
+        max_bytes: longest body of an answer, which will be in memory as a whole; None: whoever takes it counts.
     """
 
     allowed: Allowed
     should_stop: ShouldStop
     patience_s: float
     limit_s: float | None
+    max_bytes: int | None
     _started: float = field(default_factory=time.monotonic)
 
     def check(self) -> None:
@@ -141,7 +145,8 @@ class HubTransport(httpx2.BaseTransport):
             response.close()
             raise
         assert isinstance(response.stream, httpx2.SyncByteStream)
-        response.stream = _WatchedStream(response.stream, call)
+        most = call.max_bytes if response.status_code < 400 else MAX_COMPLAINT_BYTES
+        response.stream = _WatchedStream(response.stream, call, most)
         return response
 
     def close(self) -> None:
@@ -163,12 +168,16 @@ class HubTransport(httpx2.BaseTransport):
 class _WatchedStream(httpx2.SyncByteStream):
     """A body that ends when its call has to."""
 
-    def __init__(self, inner: httpx2.SyncByteStream, call: Call) -> None:
-        self._inner, self._call = inner, call
+    def __init__(self, inner: httpx2.SyncByteStream, call: Call, most: int | None) -> None:
+        self._inner, self._call, self._most = inner, call, most
 
     def __iter__(self) -> Iterator[bytes]:
+        seen = 0
         for part in self._inner:
             self._call.check()
+            seen += len(part)
+            if self._most is not None and seen > self._most:
+                raise HubBrokenError("hub_invalid_answer", f"The Hub's answer is longer than {self._most} bytes.")
             yield part
 
     def close(self) -> None:

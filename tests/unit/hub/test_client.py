@@ -192,6 +192,24 @@ def test_answers_of_a_hub_in_trouble(
     assert time.monotonic() - started < 5
 
 
+def test_an_answer_without_end_is_not_taken_in(
+    hub: LocalHub, client: NetworkHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = hub.publish("org/name", FILES)
+    monkeypatch.setattr("core.hub.client.MAX_ANSWER_BYTES", 100_000)
+    hub.fail("tree", Fault(body=b"[" + b" " * 1_000_000))
+    error = code_of(lambda: client.files("org/name", commit, None))
+    assert (error.code, "100000" in error.detail) == ("hub_invalid_answer", True)
+    assert len(client.files("org/name", commit, None)) == 3
+
+
+def test_a_complaint_without_end_is_not_taken_in(hub: LocalHub, client: NetworkHub, sink: MemorySink) -> None:
+    commit = hub.publish("org/name", FILES)
+    hub.fail("model.safetensors", Fault(status=418, body=b" " * 5_000_000))
+    error = code_of(lambda: client.fetch(where(commit, "model.safetensors", WEIGHTS), None, sink, go_on))
+    assert (error.code, "1048576" in error.detail) == ("hub_invalid_answer", True)
+
+
 def test_a_hub_that_asks_to_wait_is_waited_for_a_little(hub: LocalHub, client: NetworkHub) -> None:
     commit = hub.publish("org/name", FILES)
     hub.fail("tree", Fault(status=429, headers={"Retry-After": "1"}), Fault(status=503))
