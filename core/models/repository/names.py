@@ -58,7 +58,7 @@ class Role(StrEnum):
 def role_of(path: str) -> tuple[Role, str]:
     """The role of a file at the top of a repository, and for ignored ones why, in plain words."""
     name = path.lower()
-    if name in (CONFIG, PREPROCESSOR, OPEN_CLIP_CONFIG) or name.endswith(INDEX_SUFFIX):
+    if path in (CONFIG, PREPROCESSOR, OPEN_CLIP_CONFIG) or ("/" not in path and path.endswith(INDEX_SUFFIX)):
         return Role.CONFIG, ""
     if "/" in path:
         return Role.IGNORED, "in a folder below the model's: not part of the model"

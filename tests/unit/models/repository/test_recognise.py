@@ -175,6 +175,16 @@ def test_other_weights_that_cannot_be_read_are_listed(folder: Path, tmp_path: Pa
     assert "unsupported_format" in item.reason
 
 
+def test_what_is_nearly_called_a_configuration_is_none(folder: Path, tmp_path: Path) -> None:
+    vit(folder)
+    (folder / "CONFIG.json").write_text('{"auto_map": {}}')
+    (folder / "sub").mkdir()
+    (folder / "sub" / "model.safetensors.index.json").write_text("{}")
+    repository = _open(folder, tmp_path / "s").repository
+    assert {item.path for item in repository.ignored} == {"CONFIG.json", "sub/model.safetensors.index.json"}
+    assert {file.path for file in repository.kept} == {"config.json", "preprocessor_config.json", "README.md"}
+
+
 def test_checkpoints_without_a_configuration_must_be_one(folder: Path) -> None:
     for name in ("a.pth", "b.safetensors"):
         (folder / name).write_bytes(b"x")
