@@ -112,4 +112,3 @@ def test_scanned_by_reference_purified_and_loaded(
     # Both names of the result are known to the gate, which asks for more computation than a test spends.
     for role in ("purified_repository", "purified_manifest"):
         assert server.gate(by_role[role]).reasons == ("preset_too_low",)
-    assert server.gate(by_role["purified_manifest"]).allow
