@@ -105,7 +105,7 @@ def confine(mode: SandboxMode, *, input_bytes: int, readable: Iterable[Path], wr
     limit_resources(input_bytes)
     for name, close in (
         ("privileges", seccomp.forbid_new_privileges),
-        ("files", lambda: landlock.restrict([*_interpreter(), *readable], writable)),
+        ("files", lambda: landlock.restrict([*_interpreter(), *readable], [*writable, Path("/dev/null")])),
         ("system calls", seccomp.apply),
     ):
         try:
