@@ -1,6 +1,7 @@
 """The client's side of a resumable upload: goes on where it was broken off, also by an earlier run."""
 
 import base64
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,13 +37,13 @@ def send_resumably(
     """
     size = path.stat().st_size
     address = _known(send, sha256, size) or _begin(send, path.name, sha256, size)
-    furthest, moved_at = -1, time.monotonic()
+    furthest, stuck_since = -1, math.inf
     while True:
         try:
             answer = send("HEAD", address, headers=_VERSION)
             offset = int(answer.headers["upload-offset"])
             if offset > furthest:
-                furthest, moved_at = offset, time.monotonic()
+                furthest, stuck_since = offset, math.inf
             if "assay-blob" not in answer.headers:
                 answer = send(
                     "PATCH",
@@ -64,7 +65,8 @@ def send_resumably(
             failure: AssayError = UnavailableError("upload_interrupted", "The server does not take the file.")
         except UnavailableError as error:
             failure = error
-        if time.monotonic() - moved_at > patience_s:
+        stuck_since = min(stuck_since, time.monotonic())
+        if time.monotonic() - stuck_since > patience_s:
             raise failure
         time.sleep(PAUSE_S)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -80,6 +81,22 @@ def test_a_large_file_survives_a_network_that_breaks(
     assert live.harness.services.store.path(digest).read_bytes() == path.read_bytes()
     assert there[-1] == 6 * MIB
     assert client_sees(live)["items"] == []
+
+
+def test_a_long_way_does_not_use_up_the_patience(
+    live: LiveServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RESUMABLE_BYTES", 1000)
+    monkeypatch.setattr(module, "AWAY_S", 0.5)
+    monkeypatch.setattr(resumable, "PAUSE_S", 0.05)
+    path = tmp_path / "model"
+    path.write_bytes(os.urandom(6 * MIB))
+    with cutting_proxy(live.port) as proxy, Client(f"http://127.0.0.1:{proxy.port}", live.harness.key) as client:
+        client.scans()
+        proxy.cuts = [5 * MIB]
+        digest = client.upload(path, lambda *_: time.sleep(0.2))  # a second until it breaks
+        assert proxy.done == 1
+    assert live.harness.services.store.exists(digest)
 
 
 def test_a_second_run_goes_on_where_the_first_was_ended(
