@@ -22,6 +22,9 @@ from core.storage.protocol import PartialBlob
 
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"], route_class=tus.TusRoute)
 
+#: A connection that silently broke holds the lock for so long, while its client waits to go on.
+STALL_S = 30.0
+
 May = Annotated[Principal, Depends(requires(Scope.UPLOAD))]
 Has = Annotated[Services, Depends(services_of)]
 Tus = Annotated[None, Depends(tus.require_version)]
@@ -212,7 +215,7 @@ async def _receive(request: Request, partial: PartialBlob, length: int, checksum
         if checksum is not None:
             checksum.running.update(block)
 
-    source = uploads.blocks(request, length - start)
+    source = uploads.blocks(request, length - start, STALL_S)
     if checksum is None:
         await uploads.pump(source, consume)
         return

@@ -33,6 +33,8 @@ class CuttingProxy:
                 if self.cuts and sent + len(data) > self.cuts[0]:
                     server.sendall(data[: max(0, self.cuts.pop(0) - sent)])
                     self.done += 1
+                    for end in (client, server):  # closing alone would not end it: the other thread reads from it
+                        end.shutdown(socket.SHUT_RDWR)
                     break
                 server.sendall(data)
                 sent += len(data)

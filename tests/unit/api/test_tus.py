@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
+from api.routes import uploads
 from core.errors import UnavailableError
 from core.jobs.service import JobService
 from tests.support.http import MIB, Harness, LiveServer, app_client, is_problem, sha256
@@ -260,6 +261,24 @@ def test_two_writers(live: LiveServer) -> None:
         wait_until(lambda: head(http, address) == 10, 10, "the first ten bytes")
         wait_until(lambda: patch(http, address, b"y" * 90, 10).status_code == 204, 10, "the rest")
         assert http.get(address).json()["blob"] == sha256(b"x" * 10 + b"y" * 90)
+
+
+def test_a_connection_that_silently_broke_is_given_up_and_keeps_what_came(
+    live: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "STALL_S", 0.3)
+    with httpx2.Client(base_url=live.address, headers=live.harness.bearer) as http:
+        address = create(http, 100)
+        with live.connect() as connection:
+            connection.settimeout(10)
+            connection.sendall(
+                f"PATCH {address} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nTus-Resumable: 1.0.0\r\n"
+                f"Upload-Offset: 0\r\nContent-Type: application/offset+octet-stream\r\n"
+                f"Authorization: {live.harness.bearer['Authorization']}\r\n\r\n1234567".encode()
+            )
+            assert b" 408 " in connection.recv(65536)
+        assert head(http, address) == 7
+        http.delete(address, headers=VERSION)
 
 
 def test_open_uploads_are_limited(tmp_path: Path) -> None:
