@@ -5,6 +5,9 @@ from pathlib import Path
 from core.config import ScanConfig
 from core.context import RunContext
 from core.domain import SandboxMode
+from core.models.repository.names import is_checkpoint
+from core.models.safety import check_file
+from core.models.source import Source, SourceFile
 from worker.attempt import INSPECTION_REPORT, INTAKE_DIR
 from worker.child_common import run_in_child
 from worker.protocol import JobSpec
@@ -29,8 +32,6 @@ def _inputs(spec: JobSpec) -> list[Path]:
 
 
 def _work(job_dir: Path, spec: JobSpec, ctx: RunContext) -> None:
-    from core.models.source import Source, SourceFile
-
     source = Source.single(spec.model_path, spec.model_filename)
     if spec.model_files:
         source = Source(tuple(SourceFile(file.path, file.location) for file in spec.model_files))
@@ -41,6 +42,14 @@ def _work(job_dir: Path, spec: JobSpec, ctx: RunContext) -> None:
         report = inspect(source, config, ctx, threads=spec.threads)
         (job_dir / INTAKE_DIR / INSPECTION_REPORT).write_text(report.model_dump_json())
         return
+    _refuse_early(source)
     from core.models.intake import intake
 
     intake(source, spec.reference_path, config, job_dir / INTAKE_DIR, ctx)
+
+
+def _refuse_early(source: Source) -> None:
+    """Most of what is refused is refused here, seconds before torch is imported and out of its reach."""
+    file = source.files[0]
+    if len(source.files) == 1 and is_checkpoint(file.path):
+        check_file(file.location, file.path)

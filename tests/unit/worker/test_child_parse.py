@@ -37,6 +37,12 @@ def test_what_is_no_model_is_refused_with_a_code(tmp_path: Path, content: bytes)
     assert not list((tmp_path / "job" / "intake").iterdir())
 
 
+def test_the_module_itself_does_not_import_torch() -> None:
+    """What comes before the sandbox is closed must be little, and start no thread."""
+    code = "import sys, worker.child_parse; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
 def test_a_model_becomes_validated_tensors(tmp_path: Path) -> None:
     from tests.support.checkpoints import save, tiny_network
 
