@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from tests.hostile.corpus import pickles, safetensors, tensors, zips
+from tests.hostile.corpus import formats, pickles, safetensors, tensors, zips
 from tests.hostile.corpus.case import CANARY_FILE, Case
 from tests.support.serving import serving
 
@@ -15,6 +15,11 @@ SAMPLE = [
     next(case for case in module.CASES if case.name == name)
     for module, name in (
         (pickles, "calls os.system"),
+        (pickles, "lists 200,000 deep"),
+        (pickles, "in front of rubbish"),
+        (pickles, "a whole network"),
+        (formats, "GGUF"),
+        (zips, "another archive behind"),
         (tensors, "2^40 elements over one"),
         (zips, "a bomb"),
         (safetensors, "truncated"),
