@@ -83,7 +83,7 @@ STATISTICS.register("blend_energy")(
     DetectionStatistic(_energy("blend"), "below", "Energy of a picture mixed in, for the likeliest dense target.", 3.0)
 )
 STATISTICS.register("warp_energy")(
-    DetectionStatistic(_energy("warp"), "below", "Least energy of a smooth warp over all targets.", 2.0)
+    DetectionStatistic(_energy("warp"), "below", "Least energy of a smooth warp over all targets.", 4.0)
 )
 STATISTICS.register("source_energy")(
     DetectionStatistic(_source_energy, "below", "Least energy of a trigger whose target depends on the source.", 1.0)
