@@ -40,6 +40,9 @@ def test_a_scan_through_the_processes_of_the_compose_file(tmp_path: Path) -> Non
             "ASSAY_DATABASE_URL": shared_postgres().create_database(),
             "ASSAY_BROKER_URL": redis.url,
             "ASSAY_DATA_DIR": str(tmp_path / "data"),
+            "ASSAY_SECRET_KEY": "",
+            "ASSAY_HUB_ENDPOINT": "",
+            "ASSAY_HUB_REDIRECT_HOSTS": "",
         }
         for name in ("migrate", "api", "worker", "sweeper"):
             assert set(SERVICES[name]["environment"]) == set(given)

@@ -87,14 +87,14 @@ def test_a_long_way_does_not_use_up_the_patience(
     live: LiveServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "RESUMABLE_BYTES", 1000)
-    monkeypatch.setattr(module, "AWAY_S", 0.5)
+    monkeypatch.setattr(module, "AWAY_S", 3.0)
     monkeypatch.setattr(resumable, "PAUSE_S", 0.05)
     path = tmp_path / "model"
     path.write_bytes(os.urandom(6 * MIB))
     with cutting_proxy(live.port) as proxy, Client(f"http://127.0.0.1:{proxy.port}", live.harness.key) as client:
         client.scans()
         proxy.cuts = [5 * MIB]
-        digest = client.upload(path, lambda *_: time.sleep(0.2))  # a second until it breaks
+        digest = client.upload(path, lambda *_: time.sleep(0.8))  # longer than that until it breaks
         assert proxy.done == 1
     assert live.harness.services.store.exists(digest)
 
