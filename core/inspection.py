@@ -121,6 +121,7 @@ def _accepted(opened: Opened, config: ScanConfig, ctx: RunContext, threads: int)
             size=size,
             crop=opened.preprocessing.crop,
             filter=opened.preprocessing.filter,
+            squash=opened.preprocessing.squash,
             source=declared.source if declared.mean else "",
             size_source=size_source,
         ),

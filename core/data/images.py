@@ -72,19 +72,22 @@ def decode(image: Image.Image, mode: str) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def fit(image: Image.Image, size: Size, crop: float = 1.0, resample: str = "") -> Image.Image:
+def fit(image: Image.Image, size: Size, crop: float = 1.0, resample: str = "", *, squash: bool = False) -> Image.Image:
     """Resized so that the shorter side fits, then the centre; an image of that size already is left alone.
 
     Args:
         size: (H, W).
         crop: share of the resized image's shorter side that the centre keeps, in (0, 1].
         resample: name of a filter; bilinear, as the usual training code has it, for one that is not known.
+        squash: both sides are resized to fit, whatever becomes of the proportions.
     """
     height, width = size
     if (image.height, image.width) == size:
         return image
-    scale = max(height / image.height, width / image.width) / crop
-    box = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
+    down, right = height / image.height / crop, width / image.width / crop
+    if not squash:
+        down = right = max(down, right)
+    box = (max(width, round(image.width * right)), max(height, round(image.height * down)))
     image = image.resize(box, _FILTERS.get(resample, _FILTER))
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return image.crop((left, top, left + width, top + height))

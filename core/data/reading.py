@@ -46,6 +46,7 @@ def read_reference(
     class_names: Sequence[str] = (),
     crop: float = 1.0,
     resample: str = "",
+    squash: bool = False,
 ) -> DecodedReference:
     """Reads the archive or folder at `path`.
 
@@ -57,6 +58,7 @@ def read_reference(
         class_names: the model's own, by class index; empty if it has none.
         crop: share of a resized image that the model's own centre crop keeps.
         resample: the model's own filter; empty if it names none.
+        squash: the model's own resizing does not keep proportions.
 
     Raises:
         InvalidInputError: `reference_too_small`, `reference_too_large`, `reference_labels_do_not_fit`, ...
@@ -76,7 +78,7 @@ def read_reference(
             channels,
             native,
             size,
-            lambda image: fit(image, size, crop, resample),
+            lambda image: fit(image, size, crop, resample, squash=squash),
             on_progress,
         )
 

@@ -82,6 +82,7 @@ class LoadedSuspect:
                 source=self.preprocess_source,
                 crop=self.inspection["crop"],
                 filter=self.inspection["filter"],
+                squash=self.inspection["squash"],
             ),
             layout=self.inspection["layout"],
             labels=self.inspection["labels"],

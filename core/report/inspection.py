@@ -28,6 +28,7 @@ class Preprocessing(_Model):
     size: tuple[int, int] = Field(description="Height, width.")
     crop: float | None = Field(description="Share of the resized image that the model's own centre crop keeps.")
     filter: str = Field(description="The model's own resampling filter; empty if nobody says.")
+    squash: bool = Field(description="The model's own resizing does not keep proportions.")
     source: str = Field(description="Who says mean and std; empty if nobody does.")
     size_source: str
 

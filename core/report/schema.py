@@ -33,6 +33,7 @@ class PreprocessInfo(_Model):
         default=None, description="Share of the resized image that the model's own centre crop keeps, if it says so."
     )
     filter: str = Field(default="", description="The model's own resampling filter, if it says so.")
+    squash: bool = Field(default=False, description="The model's own resizing does not keep proportions.")
 
 
 class SecondOpinion(_Model):

@@ -24,12 +24,14 @@ class Preprocessing:
         declared: for the network's input.
         crop: share of the resized image's side that the centre crop keeps, in (0, 1]; None if nobody says.
         filter: resampling filter; empty if nobody says.
+        squash: resizing does not keep proportions.
         bgr: channels are turned round: blue first.
     """
 
     declared: Declared
     crop: float | None = None
     filter: str = ""
+    squash: bool = False
     bgr: bool = False
 
 
@@ -48,6 +50,7 @@ def transformers_preprocessing(config: Mapping[str, Any], where: str, channels: 
         Declared(mean, std, size, where if mean or size else ""),
         crop,
         _FILTERS.get(number, "") if isinstance(number, int) else "",
+        _squashes(config),
         config.get("do_flip_channel_order") is True,
     )
 
@@ -120,6 +123,14 @@ def _sizes(config: Mapping[str, Any], where: str) -> tuple[Size | None, float | 
     if cropped and resized and max(resized) > 0:
         kept = min(1.0, max(cropped) / max(resized))
     return cropped, kept
+
+
+def _squashes(config: Mapping[str, Any]) -> bool:
+    """Whether the processor is told a height and a width, and not the length of one side."""
+    size = config.get("size")
+    if config.get("do_resize", True) is False:
+        return False
+    return isinstance(size, Mapping) and size.get("height") is not None and size.get("width") is not None
 
 
 def _size(value: Any, where: str, field: str) -> Size | None:

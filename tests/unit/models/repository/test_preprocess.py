@@ -9,6 +9,7 @@ import torch
 import transformers
 from PIL import Image
 
+from core.data.images import fit
 from core.errors import InvalidInputError
 from core.models.repository.labels import timm_labels, transformers_labels
 from core.models.repository.preprocess import timm_preprocessing, transformers_preprocessing
@@ -86,3 +87,23 @@ def test_labels() -> None:
             transformers_labels(config, "c")
     with pytest.raises(InvalidInputError):
         timm_labels({"num_classes": 3, "label_names": ["x", "y"]}, "c")
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("ViTImageProcessor", {"size": {"height": 32, "width": 32}}),
+        ("DeiTImageProcessor", {"size": {"height": 40, "width": 40}, "do_center_crop": True, "crop_size": 32}),
+        ("ConvNextImageProcessor", {"size": {"shortest_edge": 32}, "crop_pct": 0.8}),
+    ],
+)
+def test_an_oblong_image_comes_out_as_from_the_processor(name: str, fields: dict[str, Any]) -> None:
+    """One that is told a height and a width does not keep proportions."""
+    processor = getattr(transformers, name)(**fields, do_normalize=False, resample=2)
+    down, right = np.mgrid[0:90, 0:60]
+    image = Image.fromarray(np.stack([down * 2.8, right * 4.2, down + 2.5 * right], -1).astype(np.uint8))
+    wanted = np.asarray(processor(image, return_tensors="np")["pixel_values"][0])
+    said = transformers_preprocessing(json.loads(processor.to_json_string()), "p.json", 3)
+    assert said.declared.size == (32, 32)
+    found = fit(image, said.declared.size, said.crop or 1.0, said.filter, squash=said.squash)
+    assert np.abs(np.asarray(found).transpose(2, 0, 1) / 255 - wanted).max() < 0.03
