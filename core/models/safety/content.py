@@ -82,7 +82,7 @@ def file_suffix(filename: str) -> str:
 
 
 def detect(data: memoryview, subject: Subject) -> Container:
-    """The container of a file that is not empty.
+    """The container of a file that is not empty. A name without an extension says nothing, so nothing contradicts.
 
     Raises:
         InvalidInputError: `invalid_checkpoint_extension`: the name says something else.
@@ -91,10 +91,10 @@ def detect(data: memoryview, subject: Subject) -> Container:
     """
     container = _by_content(data, subject)
     suffix = file_suffix(subject.name)
-    if suffix not in SUFFIXES[container]:
+    if suffix and suffix not in SUFFIXES[container]:
         raise subject.invalid(
             "invalid_checkpoint_extension",
-            f"The content is {container.value}, but the name ends in {suffix[:20] or 'no extension'!r}.",
+            f"The content is {container.value}, but the name ends in {suffix[:20]!r}.",
             f"Name it {' or '.join(sorted(SUFFIXES[container]))}.",
         )
     return container

@@ -80,7 +80,6 @@ CASES = [
     Case("old torch called safetensors", legacy({"w": tensor()}), _EXTENSION, ("torch-legacy",), "model.safetensors"),
     Case("torch called zip", _TORCH, _EXTENSION, ("zip",), "model.zip"),
     Case("torch called an image", _TORCH, _EXTENSION, (), "model.png"),
-    Case("torch called nothing", _TORCH, _EXTENSION, ("no extension",), "model"),
     Case("torch with a second extension", _TORCH, _EXTENSION, (), "model.pth.exe"),
     Case("torch with a NUL in its name", _TORCH, _EXTENSION, (), "model.pth\0.png"),
     Case(

@@ -44,7 +44,7 @@ def test_containers_are_told_by_content(container: str, tmp_path: Path) -> None:
     assert all(torch.equal(raw.content[key], state[key]) for key in state)
 
 
-@pytest.mark.parametrize("name", ["m.pt", "m.PTH", "m.bin", "m.ckpt", "dir/m.th", "m.pth.tar", "C:\\x\\m.pt"])
+@pytest.mark.parametrize("name", ["m.pt", "m.PTH", "m.bin", "m.ckpt", "dir/m.th", "m.pth.tar", "C:\\x\\m.pt", "model"])
 def test_torch_extensions(name: str, tmp_path: Path) -> None:
     path = save(tiny_network().state_dict(), tmp_path / "upload", "torch-zip")
     assert read_checkpoint(path, name).container == "torch-zip"
@@ -52,7 +52,7 @@ def test_torch_extensions(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("container", "name"),
-    [("torch-zip", "m.safetensors"), ("torch-zip", "m.zip"), ("torch-legacy", "m"), ("safetensors", "m.pth")],
+    [("torch-zip", "m.safetensors"), ("torch-zip", "m.zip"), ("torch-legacy", "m.onnx"), ("safetensors", "m.pth")],
 )
 def test_the_extension_must_agree(container: str, name: str, tmp_path: Path) -> None:
     path = save(tiny_network().state_dict(), tmp_path / "upload", container)
