@@ -13,7 +13,7 @@ from core.domain import Verdict
 from core.manifest import Manifest, ManifestFile
 from core.settings import Settings
 from tests.support.http import Harness, app_client, is_problem, make_report, sha256
-from tests.support.hub import Fault, LocalHub, local_hub, settings_for
+from tests.support.hub import Fault, LocalHub, settings_for
 from worker.hub import hub_tokens
 
 CONFIG, WEIGHTS = b'{"model_type": "vit"}', b"w" * 1_000_000
@@ -21,20 +21,6 @@ FILES = {"config.json": CONFIG, "model.safetensors": WEIGHTS, "README.md": b"rea
 SECRET_KEY = "a secret key of the tests, 32 characters"
 CANARY = "hf_canarytoken0123456789"
 BODY = {"model": {"hub": "org/name"}}
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[LocalHub]:
-    with local_hub() as hub:
-        yield hub
-
-
-@pytest.fixture
-def hub(running: LocalHub) -> LocalHub:
-    running.repos.clear()
-    running.faults.clear()
-    running.asked.clear()
-    return running
 
 
 @pytest.fixture

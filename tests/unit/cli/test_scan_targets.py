@@ -18,7 +18,7 @@ from core.report.schema import ArtifactInfo
 from tests.support.children import fake_children
 from tests.support.cli import Cli
 from tests.support.http import LiveServer, live_server, make_report, sha256
-from tests.support.hub import Fault, LocalHub, local_hub, settings_for
+from tests.support.hub import Fault, LocalHub, settings_for
 from tests.unit.cli.test_scan_command import act_as_worker
 
 CONFIG, WEIGHTS = b'{"name": "config"}', os.urandom(2_000_000)
@@ -31,23 +31,9 @@ MANIFEST = Manifest.of(
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[LocalHub]:
-    with local_hub() as hub:
-        yield hub
-
-
-@pytest.fixture
-def hub(running: LocalHub) -> LocalHub:
-    running.repos.clear()
-    running.faults.clear()
-    running.asked.clear()
-    return running
-
-
-@pytest.fixture(scope="module")
-def server(running: LocalHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+def server(running_hub: LocalHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     folder = tmp_path_factory.mktemp("live") / "data"
-    with live_server(folder, secret_key=KEY, **settings_for(running)) as made:
+    with live_server(folder, secret_key=KEY, **settings_for(running_hub)) as made:
         yield made
 
 

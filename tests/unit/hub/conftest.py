@@ -1,26 +1,8 @@
-from collections.abc import Iterator
-
 import pytest
 
 from core.hub.client import NetworkHub
 from core.hub.source import FileAt, HubFile
-from tests.support.hub import LocalHub, local_hub
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[LocalHub]:
-    with local_hub() as hub:
-        yield hub
-
-
-@pytest.fixture
-def hub(running: LocalHub) -> LocalHub:
-    """A Hub without any past."""
-    running.repos.clear()
-    running.faults.clear()
-    running.asked.clear()
-    running.page_size, running.large_files = 1000, True
-    return running
+from tests.support.hub import LocalHub
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from core.hub.reference import HubRef
 from core.jobs.service import SubmitScan
 from core.registry.orm import ScanJob
 from tests.support.children import fake_children
-from tests.support.hub import Fault, LocalHub, local_hub, settings_for
+from tests.support.hub import Fault, LocalHub, settings_for
 from tests.support.jobs import ORG, Desk, desk
 from tests.support.processes import wait_until
 from worker.hub import hub_tokens
@@ -29,20 +29,6 @@ from worker.runner import Runner
 CANARY = "hf_canarytoken0123456789"
 SIZE = 4 * 2**20
 SLOW = Fault(block_pause_s=0.2)
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[LocalHub]:
-    with local_hub() as hub:
-        yield hub
-
-
-@pytest.fixture
-def hub(running: LocalHub) -> LocalHub:
-    running.repos.clear()
-    running.faults.clear()
-    running.asked.clear()
-    return running
 
 
 @pytest.fixture
