@@ -1,7 +1,7 @@
 """The clean images a scan works from."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,21 +23,25 @@ class ReferenceSet:
         labels: (N,) int64. True labels when `labelled`, else the suspect's own predictions.
         labelled: whether accuracy measured here is accuracy, or agreement with the suspect.
         class_names: names by class index; empty if unknown.
+        texts: (N, D) direction of each image's own text, rows of length one; None unless the images came with texts.
     """
 
     pixels: Tensor
     labels: Tensor
     labelled: bool
     class_names: tuple[str, ...] = ()
+    texts: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def to(self, device: torch.device) -> "ReferenceSet":
-        return ReferenceSet(self.pixels.to(device), self.labels.to(device), self.labelled, self.class_names)
+        texts = None if self.texts is None else self.texts.to(device)
+        return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device), texts=texts)
 
     def subset(self, index: Tensor) -> "ReferenceSet":
-        return ReferenceSet(self.pixels[index], self.labels[index], self.labelled, self.class_names)
+        texts = None if self.texts is None else self.texts[index]
+        return replace(self, pixels=self.pixels[index], labels=self.labels[index], texts=texts)
 
     def split(self, held_out: float, seed: int) -> tuple["ReferenceSet", "ReferenceSet"]:
         """Disjoint (fit, held-out) parts, stratified by label, the same for the same seed."""
