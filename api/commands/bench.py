@@ -76,7 +76,7 @@ def detect(models: Models, terms: Terms, folders: Folders, workers: int) -> int:
 
     chosen = _chosen(terms.methods, methods.DETECTING)
     cells = _cells(models)
-    subjects = _share([*runner.clean(cells, models.seeds), *runner.attacked(cells, models.seeds)], models.shard)
+    subjects = _share([*runner.beside(cells, models.seeds), *runner.attacked(cells, models.seeds)], models.shard)
     run = _run(_conditions(models.suite, terms), folders, workers, cells)
     return _finish(run, lambda run: runner.run_detect(subjects, chosen, run))
 

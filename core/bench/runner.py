@@ -1,6 +1,7 @@
 """A suite of models through a list of methods: what is still missing is measured, then the tables are written."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -19,6 +20,9 @@ from core.bench.workers import Outcome, Place, Task, run_tasks
 from core.errors import InvalidInputError
 
 Row = TypeVar("Row", PurifyRow, DetectRow)
+
+#: Clean models of one kind for every seed that a detector is judged on, at most.
+_MOST_CLEAN = 6
 
 #: Called with (rows done, rows wanted, what was done last).
 OnProgress = Callable[[int, int, str], None]
@@ -89,6 +93,21 @@ def clean(cells: Iterable[Cell], seeds: Iterable[int]) -> list[Subject]:
         for cell in found
         for seed in seeds
     ]
+
+
+def beside(cells: Sequence[Cell], seeds: Sequence[int]) -> list[Subject]:
+    """Clean models to judge a detector on beside `attacked`: as many of a kind as it has attacks, up to a limit.
+
+    Args:
+        cells: of the attacked models.
+        seeds: consecutive; the clean ones begin with the same and go further.
+    """
+    found: list[Subject] = []
+    for kind, attacks in Counter((cell.data, cell.model, cell.quick) for cell in cells).items():
+        count = len(seeds) * min(attacks, _MOST_CLEAN)
+        one = next(cell for cell in cells if (cell.data, cell.model, cell.quick) == kind)
+        found += clean([one], range(seeds[0], seeds[0] + count))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,14 @@
 """Whole runs on a tiny model: training, methods, detectors, tables."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from core.bench.rows import DetectRow, PurifyRow, RowFile
-from core.bench.runner import Finished, Run, Suite, attacked, cells_of, clean, run_detect, run_purify, run_zoo
+from core.bench.runner import Finished, Run, Suite, attacked, beside, cells_of, clean, run_detect, run_purify, run_zoo
 from core.bench.work import Subject
 from core.errors import InvalidInputError
 from tests.support.tiny_bench import CONDITIONS, place, subject
@@ -131,3 +132,16 @@ def test_suites() -> None:
     ]
     with pytest.raises(InvalidInputError, match="no data set"):
         cells_of(Suite.SMOKE, "imagenet")
+
+
+def test_detectors_are_judged_on_about_as_many_clean_models_as_attacked_ones() -> None:
+    smoke = beside(cells_of(Suite.SMOKE, None), range(1, 3))
+    assert [item.seed for item in smoke] == [1, 2, 3, 4, 5, 6]
+    assert len({item.key for item in smoke}) == 6
+    full = cells_of(Suite.FULL, None)
+    counts = Counter((item.data, item.model) for item in beside(full, range(1, 2)))
+    assert counts["cifar10", "preact"] == 6  # of thirteen attacks
+    assert counts["procedural", "vgg"] == 2
+    assert counts["cifar10", "wrn"] == 1
+    assert counts.total() >= 0.7 * len(full)
+    assert {item.attack for item in beside(full, range(1, 2))} == {"clean"}
