@@ -21,10 +21,9 @@ from core.detection.detector import detect
 from core.domain import ArtifactRole, PurificationStatus, PurifyMode, Stage, Verdict
 from core.errors import InvalidInputError
 from core.evaluation.evidence import draw_triggers
-from core.evaluation.metrics import accuracy
+from core.evaluation.utility import utility
 from core.inversion.engine import invert
 from core.inversion.result import InversionResult
-from core.models.classifier import Classifier
 from core.models.export import export_original
 from core.models.loading import LoadedSuspect, load_suspect
 from core.models.protocol import SuspectModel
@@ -108,7 +107,7 @@ class _Suspect:
     utility: Utility | None
 
     @property
-    def model(self) -> Classifier:
+    def model(self) -> SuspectModel:
         return self.loaded.model
 
 
@@ -142,12 +141,7 @@ class _Scan:
         if given is None:
             return _Suspect(loaded, loaded.named(synthesise(model, seed=self.config.seed)), True, None)
         reference = loaded.named(given.to(self.device))
-        utility = Utility(
-            measure="accuracy" if reference.labelled else "agreement_with_suspect",
-            images=len(reference),
-            before=accuracy(model.target_log_posterior, reference.pixels, reference.labels),
-        )
-        return _Suspect(loaded, reference, False, utility)
+        return _Suspect(loaded, reference, False, utility(model, reference))
 
     def invert(self, suspect: _Suspect) -> InversionResult:
         found = invert(suspect.model, suspect.reference, self.config.inversion, seed=self.config.seed, ctx=self.ctx)
@@ -193,6 +187,7 @@ class _Scan:
         result = Purification(
             status=PurificationStatus.PUBLISHED,
             utility=purified.utility,
+            retrieval=purified.retrieval,
             utility_budget=self.config.unlearning.utility_budget,
             rounds=purified.rounds,
         )

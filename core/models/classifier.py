@@ -1,7 +1,7 @@
 """An image classifier as a SuspectModel."""
 
 import copy
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,7 @@ class Classifier:
         self._module = module.eval()
         self._split = split_for(module, num_classes)
         self.preprocess = preprocess
+        self.scale = 1.0
         self._input_shape, self._num_classes = input_shape, num_classes
         self._mean = torch.tensor(preprocess.mean).reshape(1, -1, 1, 1)
         self._std = torch.tensor(preprocess.std).reshape(1, -1, 1, 1)
@@ -50,6 +51,16 @@ class Classifier:
     def input_shape(self) -> tuple[int, int, int]:
         """(C, H, W)."""
         return self._input_shape
+
+    @property
+    def family(self) -> str:
+        """The class of the network."""
+        return type(self._module).__name__.lower()
+
+    @property
+    def accuracy_name(self) -> Literal["accuracy", "zero_shot_accuracy"]:
+        """Labels are what it was trained on."""
+        return "accuracy"
 
     @property
     def module(self) -> nn.Module:

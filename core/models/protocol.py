@@ -1,6 +1,6 @@
 """What the engine sees of a model: log-probabilities over candidate targets, and features."""
 
-from typing import Protocol, Self, runtime_checkable
+from typing import Literal, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,24 @@ class SuspectModel(Protocol):
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one image in pixel space."""
+        ...
+
+    @property
+    def family(self) -> str:
+        """What kind of network it is, in a word: suspects are compared with clean models of their family."""
+        ...
+
+    @property
+    def accuracy_name(self) -> Literal["accuracy", "zero_shot_accuracy"]:
+        """What the share of right answers is called in reports."""
+        ...
+
+    @property
+    def scale(self) -> float:
+        """What the cosine of an image's features with a text is multiplied by before a softmax over texts.
+
+        Asked only where images come with texts (`ReferenceSet.texts`); one for models that know none.
+        """
         ...
 
     @property

@@ -31,7 +31,7 @@ def reference_fits(report: Report) -> bool:
         return False
     if reference.labelled:
         chance = 1 / classes
-        return utility.measure == "accuracy" and utility.before >= chance + _ABOVE_CHANCE * (1 - chance)
+        return utility.measure != "agreement_with_suspect" and utility.before >= chance + _ABOVE_CHANCE * (1 - chance)
     return reference.classes_present >= max(2.0, min(classes, reference.images_used) / 4)
 
 

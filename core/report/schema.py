@@ -89,9 +89,11 @@ class ReferenceInfo(_Model):
     classes_present: int
     matched_by: str = Field(
         default="unlabelled",
-        description="How labels became classes: index, name (the model's own), order (alphabetical) or unlabelled.",
+        description="How labels became classes: index, name (the model's own), order (alphabetical), caption or unlabelled.",
     )
     label_mapping: str = Field(default="", description="The same in words.")
+    captioned: int = Field(default=0, description="Images used with a text of their own.")
+    captions_spare: int = Field(default=0, description="Captions that are not used: their image has another before.")
     classes_missing: list[int] = Field(default_factory=list, description="Classes without an image; the first 50.")
     classes_missing_total: int = 0
     rejected: list[str] = Field(default_factory=list, description="Per-file reasons for what was not used; capped.")
@@ -149,9 +151,13 @@ class Detection(_Model):
 
 
 class Utility(_Model):
-    """Accuracy on held-out reference images; agreement with the suspect when there are no labels."""
+    """What a model is good for, on reference images.
 
-    measure: Literal["accuracy", "agreement_with_suspect"]
+    Accuracy (zero-shot where classes are texts); agreement with the suspect when there are no labels; or the share of
+    images whose nearest text has the image's own label.
+    """
+
+    measure: Literal["accuracy", "zero_shot_accuracy", "agreement_with_suspect", "retrieval_recall"]
     images: int
     before: Fraction
     after: Fraction | None = None
@@ -219,6 +225,7 @@ class Purification(_Model):
     reason_code: str = ""
     reason: str = ""
     utility: Utility | None = None
+    retrieval: Utility | None = Field(default=None, description="The same for texts; null for images without any.")
     utility_budget: Fraction | None = None
     rounds: int = 0
     verification: Verification | None = None

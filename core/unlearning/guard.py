@@ -1,12 +1,12 @@
 """The utility guard: what unlearning may cost, measured on images it never saw."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from core.data.reference import ReferenceSet
 from core.evaluation.inverted import worst_flip_rate
-from core.evaluation.metrics import accuracy
+from core.evaluation.utility import retrieval, utility
 from core.inversion.result import InvertedTrigger
 from core.models.protocol import SuspectModel
 from core.report.schema import Utility
@@ -28,16 +28,23 @@ class Guarded:
     Attributes:
         model: the candidate.
         utility: before and after, on held-out images.
-        accepted: the loss is within the budget, and no inverted trigger was woken by a step back.
+        retrieval: the same for their texts; None without texts.
+        accepted: neither loses more than the budget, and no inverted trigger was woken by a step back.
         flip_rate: of the worst inverted trigger on held-out images.
         back: share of the suspect in the weights, 0 if none.
     """
 
     model: SuspectModel
     utility: Utility
+    retrieval: Utility | None
     accepted: bool
     flip_rate: float
     back: float
+
+    @property
+    def loss(self) -> float:
+        """The larger of the losses, a fraction."""
+        return max(_loss(measured) for measured in (self.utility, self.retrieval) if measured is not None)
 
 
 def guard(
@@ -58,33 +65,33 @@ def guard(
         held_out: images used neither for fitting triggers nor for unlearning.
         budget: largest acceptable loss of utility, a fraction; 0 accepts no loss at all.
     """
-    before = accuracy(suspect.target_log_posterior, held_out.pixels, held_out.labels)
+    before, before_retrieval = utility(suspect, held_out), retrieval(suspect, held_out)
 
     def judge(model: SuspectModel, back: float, most_flips: float) -> Guarded:
-        after = accuracy(model.target_log_posterior, held_out.pixels, held_out.labels)
         flips = worst_flip_rate(model, triggers, held_out.pixels, held_out.labels)
-        utility = Utility(
-            measure="accuracy" if held_out.labelled else "agreement_with_suspect",
-            images=len(held_out),
-            before=before,
-            after=after,
-        )
-        return Guarded(model, utility, before - after <= budget + _ROUNDING and flips <= most_flips, flips, back)
+        after = _compare(before, utility(model, held_out))
+        after_retrieval = before_retrieval and _compare(before_retrieval, retrieval(model, held_out))
+        judged = Guarded(model, after, after_retrieval, False, flips, back)
+        return replace(judged, accepted=judged.loss <= budget + _ROUNDING and flips <= most_flips)
 
     best = whole = judge(unlearned, 0.0, 1.0)
     for back in _BACK:
-        if before - _after(best) <= _COMFORT * budget:
+        if best.loss <= _COMFORT * budget:
             break
         candidate = judge(interpolated(unlearned, suspect, back), back, max(_MOST_FLIPS, whole.flip_rate))
-        if candidate.accepted and (not best.accepted or _after(candidate) > _after(best)):
+        if candidate.accepted and (not best.accepted or candidate.loss < best.loss):
             best = candidate
     return best
 
 
-def _after(guarded: Guarded) -> float:
-    after = guarded.utility.after
-    assert after is not None
-    return after
+def _compare(before: Utility, after: Utility | None) -> Utility:
+    assert after is not None  # the same images have texts as before
+    return before.model_copy(update={"after": after.before})
+
+
+def _loss(measured: Utility) -> float:
+    assert measured.after is not None
+    return measured.before - measured.after
 
 
 @torch.no_grad()

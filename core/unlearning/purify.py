@@ -15,7 +15,7 @@ from core.inversion.engine import invert
 from core.inversion.result import InversionResult
 from core.models.protocol import SuspectModel
 from core.report.schema import Utility
-from core.unlearning.guard import guard, interpolated
+from core.unlearning.guard import Guarded, guard, interpolated
 from core.unlearning.pool import TriggerPool
 from core.unlearning.step import UnlearningStep
 from core.unlearning.waves import obeyed_waves
@@ -42,8 +42,9 @@ class Purified:
 
     Attributes:
         model: the chosen weights. To be published only if `accepted`.
-        accepted: the loss of utility is within the budget.
+        accepted: no loss of utility is beyond the budget.
         utility: before and after, on held-out reference images.
+        retrieval: the same for their texts; None without texts.
         settled: a look between the rounds found no more than on a clean model; False if the rounds were used up.
         rounds: how many were run.
         images_processed: images through a forward and backward pass, re-scans included.
@@ -55,6 +56,7 @@ class Purified:
     model: SuspectModel
     accepted: bool
     utility: Utility
+    retrieval: Utility | None
     settled: bool
     rounds: int
     images_processed: int
@@ -136,12 +138,13 @@ def purify(
         model=chosen.model,
         accepted=chosen.accepted,
         utility=chosen.utility,
+        retrieval=chosen.retrieval,
         settled=settled,
         rounds=rounds,
         images_processed=images,
         inverted_flip=chosen.flip_rate,
         back=chosen.back,
-        reason="" if chosen.accepted else _reason(chosen.utility, config.utility_budget),
+        reason="" if chosen.accepted else _reason(chosen, config.utility_budget),
     )
 
 
@@ -178,9 +181,14 @@ def _finite(model: SuspectModel) -> bool:
     return all(bool(torch.isfinite(parameter).all()) for parameter in model.trainable_parameters())
 
 
-def _reason(utility: Utility, budget: float) -> str:
-    measure = "accuracy" if utility.measure == "accuracy" else "agreement with the suspect"
+def _reason(chosen: Guarded, budget: float) -> str:
+    names = {"agreement_with_suspect": "agreement with the suspect", "retrieval_recall": "recall at rank one of texts"}
+    lowered = [
+        f"{names.get(measured.measure, 'accuracy')} from {measured.before:.3f} to {measured.after:.3f}"
+        for measured in (chosen.utility, chosen.retrieval)
+        if measured is not None and measured.after is not None and measured.before - measured.after > budget
+    ]
     return (
-        f"Unlearning lowers {measure} on {utility.images} held-out reference images from {utility.before:.3f} to "
-        f"{utility.after:.3f}, which is more than the budget of {budget:.3f}. Nothing is published."
+        f"Unlearning lowers {' and '.join(lowered)} on {chosen.utility.images} held-out reference images, which is "
+        f"more than the budget of {budget:.3f}. Nothing is published."
     )
