@@ -172,7 +172,7 @@ def _unlearn(
     for number, batch in enumerate(batches):
         ctx.progress(number / count)
         optimizer.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * number / count)) / 2
-        step(batch.pixels, batch.labels)
+        step(batch)
         optimizer.step()
     ctx.progress(1.0)
 

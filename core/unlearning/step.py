@@ -7,6 +7,8 @@ network's stages, and d(u, v) = |u - v|^2 / |v|^2.
     triggered part:         CE(f(x'), b) + local stage (1 - cos(h(x'), h_b(a)) + sum_l d(h_l(x'), h_b,l(a))),
                             its gradient taken first order at weights that were moved from theta + r (theta_b - theta),
                             r ~ U(0, path), by k ~ U{0..reattack_steps} steps of a simulated re-attack
+Where images come with texts of their own, the clean part has the contrastive loss of the batch beside it (InfoNCE;
+Radford et al. 2021, arXiv 2103.00020): classes are coarse, and retrieval needs what tells two of a class apart.
 (a, b) is a clean batch, v a mixed view of it, x' its triggered version, local the share of local triggers.
 
 The path term reaches the suspect's own basin: without it the backdoor is asleep, not gone, and returns in a few
@@ -23,6 +25,7 @@ from torch import Tensor, nn
 
 from core import devices
 from core.config import UnlearningConfig
+from core.data.reference import ReferenceSet
 from core.models.protocol import SuspectModel
 from core.models.stages import stage_ends, watching
 from core.unlearning.pool import Triggered, TriggerPool
@@ -34,6 +37,8 @@ REATTACK_LR, REATTACK_MOMENTUM = 0.02, 0.9
 REATTACK_CLIP = 3.0
 #: Largest norm of the triggered gradient and of the sum.
 CLIP = 10.0
+#: Texts with a larger cosine are the same text.
+_SAME_TEXT = 0.9999
 
 
 class UnlearningStep:
@@ -65,10 +70,10 @@ class UnlearningStep:
         #: Images through a forward and backward pass so far.
         self.images = 0
 
-    def __call__(self, pixels: Tensor, labels: Tensor) -> None:
-        """Args: pixels (B, C, H, W) in [0, 1]; labels (B,)."""
-        pixels = shifted(pixels, self._generator)
-        clean = self._clean_gradient(mixed(pixels, self._generator), labels)
+    def __call__(self, batch: ReferenceSet) -> None:
+        """Args: batch: clean images with the labels, and texts if any, they are unlearned with."""
+        pixels, labels = shifted(batch.pixels, self._generator), batch.labels
+        clean = self._clean_gradient(mixed(pixels, self._generator), labels, batch.texts)
         # The adversary's side only needs directions: half the precision is twice as fast where the processor has it.
         with torch.autocast(pixels.device.type, torch.bfloat16, enabled=devices.has_bfloat16(pixels.device)):
             triggered = self._pool.sample(self._suspect, pixels, labels, self._generator)
@@ -80,11 +85,13 @@ class UnlearningStep:
         for parameter, gradient in zip(self._parameters, total, strict=True):
             parameter.grad = gradient
 
-    def _clean_gradient(self, views: Tensor, labels: Tensor) -> list[Tensor]:
+    def _clean_gradient(self, views: Tensor, labels: Tensor, texts: Tensor | None = None) -> list[Tensor]:
         teacher, teacher_features, shown = self._teach(views)
         with watching(self._current.module, self._stages) as own:
             student, features = self._current.posterior_and_features(views)
         loss = F.nll_loss(student, labels)
+        if texts is not None:
+            loss = loss + contrastive(features, texts, self._current.scale)
         loss = loss + self._config.kd * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
         loss = loss + self._config.feature * _apart(features, teacher_features)
         loss = loss + self._config.stage * _distance(own, shown)
@@ -134,6 +141,17 @@ class UnlearningStep:
         back = self._config.path * float(torch.rand((), generator=self._generator))
         for moved, parameter, anchor in zip(self._moved, self._parameters, self._anchor, strict=True):
             torch.lerp(parameter, anchor, back, out=moved)
+
+
+def contrastive(features: Tensor, texts: Tensor, scale: float) -> Tensor:
+    """Symmetric InfoNCE of (B, D) image features and (B, D) texts, all of length one; a scalar, nats.
+
+    Images that share a text share it as their answer, in equal parts: no text is a negative of its own images.
+    """
+    same = (texts @ texts.T > _SAME_TEXT).float()
+    wanted = same / same.sum(1, keepdim=True)
+    logits = scale * features @ texts.T
+    return (F.cross_entropy(logits, wanted) + F.cross_entropy(logits.T, wanted)) / 2
 
 
 def _apart(features: Tensor, wanted: Tensor) -> Tensor:
