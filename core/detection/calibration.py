@@ -60,8 +60,8 @@ class Score:
 
 
 def group_of(model: SuspectModel) -> str:
-    """ARCHITECTURE/IMAGES: the class of the network, and whether it sees grey or colour images."""
-    return f"{type(model.module).__name__.lower()}/{'grey' if model.input_shape[0] == 1 else 'colour'}"
+    """FAMILY/IMAGES: what kind of network it is, and whether it sees grey or colour images."""
+    return f"{model.family}/{'grey' if model.input_shape[0] == 1 else 'colour'}"
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Calibration:
     def reference(self, group: str) -> tuple[str, dict[str, Values]]:
         """The clean models that a suspect of `group` is compared with, and what they are called.
 
-        Its own group if that is large enough, else all of the same architecture, else all there are.
+        Its own group if that is large enough, else all of the same architecture, else all of the same kind.
         """
         architecture = group.partition("/")[0]
         own = dict(self.groups.get(group, {}))
@@ -99,7 +99,9 @@ class Calibration:
         for name, models in ((group, own), (architecture, same)):
             if len(models) >= FEWEST_MODELS:
                 return name, models
-        return ALL, {key: values for models in self.groups.values() for key, values in models.items()}
+        kind = _kind(group)
+        alike = [models for name, models in self.groups.items() if _kind(name) == kind]
+        return f"{kind}{ALL}", {key: values for models in alike for key, values in models.items()}
 
     def score(self, values: Values, group: str, *, without: str | None = None) -> Score:
         """Compare a suspect with the clean models of its group.
@@ -143,6 +145,12 @@ class Calibration:
     @cached_property
     def _scores(self) -> dict[str, dict[str, float]]:
         return {}
+
+
+def _kind(group: str) -> str:
+    """ "KIND:" of "KIND:NAME/IMAGES"; empty for classifiers."""
+    head, colon, _ = group.rpartition(":")
+    return head + colon
 
 
 def deviations(values: Values, clean: Sequence[Values]) -> dict[str, float]:

@@ -27,7 +27,10 @@ class SuspectModel(Protocol):
 
     @property
     def family(self) -> str:
-        """What kind of network it is, in a word: suspects are compared with clean models of their family."""
+        """What kind of network it is: suspects are compared with clean models of their family.
+
+        A name, behind "KIND:" for models that are never compared with those of another kind.
+        """
         ...
 
     @property

@@ -56,7 +56,7 @@ class ClipAdapter:
     def family(self) -> str:
         """Convolutions with batch normalisation, or without (transformers), however the library calls its class."""
         normalised = any(isinstance(layer, nn.BatchNorm2d) for layer in self._tower.modules())
-        return "clip-resnet" if normalised else "clip-transformer"
+        return "clip:resnet" if normalised else "clip:transformer"
 
     @property
     def accuracy_name(self) -> Literal["accuracy", "zero_shot_accuracy"]:

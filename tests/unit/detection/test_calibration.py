@@ -88,6 +88,15 @@ def test_small_groups_are_pooled_with_their_architecture_and_then_with_all() -> 
         assert (name, len(pooled)) == ("all", 7 + FEWEST_MODELS)
 
 
+def test_kinds_of_models_are_never_pooled() -> None:
+    groups = {"a/grey": models(12), "clip:r/colour": models(3, seed=1), "clip:t/colour": models(4, seed=2)}
+    calibration = Calibration("c", "e", groups)
+    name, pooled = calibration.reference("clip:r/colour")
+    assert (name, set(pooled)) == ("clip:all", set(groups["clip:r/colour"]) | set(groups["clip:t/colour"]))
+    assert calibration.reference("b/grey")[1] == groups["a/grey"]
+    assert calibration.reference("other:x/grey")[1] == {}
+
+
 def test_values_without_evidence_are_all_alike() -> None:
     tile = STATISTICS.get("tile_energy")
     assert tile.suspicion(150.0) == tile.suspicion(1.5) < tile.suspicion(0.5) < tile.suspicion(0.0) < math.inf
