@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from core.attacks.procedural import HUES, SHAPES, draw
+from core.attacks.procedural import HUES, SCENES, SHAPES, draw, draw_scenes
 from core.data.reference import ReferenceSet
 from core.errors import InvalidInputError
 
@@ -45,6 +45,7 @@ PARTS: Mapping[str, Mapping[str, int]] = {
     },
     "procedural": _DRAWN_PARTS,
     "procedural-100": _DRAWN_PARTS,
+    "scenes": {"test-reference": 448, "validation-reference": 448, "validation-test": 1920, "test-test": 3200},
 }
 #: Images of the original training split that recipes with `hold_out` never train on: 5 % of what they do train on.
 HELD_OUT: Mapping[str, Mapping[str, int]] = {
@@ -52,11 +53,13 @@ HELD_OUT: Mapping[str, Mapping[str, int]] = {
     "cifar10": {"test-reference-5pc": 2250, "validation-reference-5pc": 2250},
     "procedural": {"test-reference-5pc": 1200, "validation-reference-5pc": 1200},
     "procedural-100": {"test-reference-5pc": 1200, "validation-reference-5pc": 1200},
+    "scenes": {"test-reference-5pc": 512, "validation-reference-5pc": 512},
 }
 _SPLIT_SEED = 20260612
 #: Seeds of the procedural set's training and test images.
 _DRAW_SEEDS = (20260613, 20260614)
 _DRAW_COUNTS = (26_400, 8_000)
+_SCENE_COUNTS = (11_264, 6_016)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +207,19 @@ def procedural(classes: int, cache: Path) -> ImageData:
     return _cached(name, names, cache / f"{name}.npz", draw_both)
 
 
+def scenes(cache: Path) -> ImageData:
+    """The 64 concepts of `core.attacks.procedural.SCENES`, drawn once into `cache`."""
+
+    def draw_both() -> dict[str, np.ndarray]:
+        arrays: dict[str, np.ndarray] = {}
+        for part, count, seed in zip(("train", "test"), _SCENE_COUNTS, _DRAW_SEEDS, strict=True):
+            pixels, labels = draw_scenes(count, seed)
+            arrays |= {f"{part}_pixels": pixels.numpy(), f"{part}_labels": labels.to(torch.uint8).numpy()}
+        return arrays
+
+    return _cached("scenes", SCENES, cache / "scenes.npz", draw_both)
+
+
 def _cached(
     name: str, class_names: tuple[str, ...], path: Path, make: Callable[[], dict[str, np.ndarray]]
 ) -> ImageData:
@@ -260,11 +276,12 @@ class Datasets:
             "cifar10": lambda: cifar10(datasets_dir, cache_dir),
             "procedural": lambda: procedural(10, cache_dir),
             "procedural-100": lambda: procedural(100, cache_dir),
+            "scenes": lambda: scenes(cache_dir),
         }
         self._loaded: dict[str, ImageData] = {}
 
     def load(self, name: str) -> ImageData:
-        """One of "fashion-mnist", "cifar10", "procedural" or "procedural-100".
+        """One of "fashion-mnist", "cifar10", "procedural", "procedural-100" or "scenes".
 
         Raises:
             KeyError: no data set is called so.

@@ -5,7 +5,7 @@ from typing import Any
 
 from core.attacks.imagewise import Pieces, Quantised, Residual, Warp
 from core.attacks.poisoning import Attack
-from core.attacks.triggers import ImageTrigger, LowFrequency, Signal, Trigger
+from core.attacks.triggers import ImageTrigger, LowFrequency, Optimised, Signal, Trigger
 
 #: What reads which kind.
 KINDS: Mapping[str, Callable[..., ImageTrigger]] = {
@@ -18,6 +18,7 @@ KINDS: Mapping[str, Callable[..., ImageTrigger]] = {
     "residual": Residual,
     "quantised": Quantised,
     "pieces": Pieces,
+    "optimised": Optimised,
 }
 
 
@@ -28,8 +29,14 @@ def trigger_from_json(values: Mapping[str, Any]) -> ImageTrigger:
         KeyError: its kind is unknown.
         TypeError: the values are not those of its kind.
     """
-    fields = {name: trigger_from_json(value) if isinstance(value, Mapping) else value for name, value in values.items()}
+    fields = {name: _value(value) for name, value in values.items()}
     return KINDS[values["kind"]](**fields)
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return trigger_from_json(value)
+    return tuple(value) if isinstance(value, list) else value
 
 
 def attack_from_json(values: Mapping[str, Any]) -> Attack:

@@ -52,7 +52,7 @@ _SHAPES: Mapping[str, tuple[int, int, int]] = {
 }
 
 
-def _draw(purpose: str, seed: int) -> int:
+def draw_number(purpose: str, seed: int) -> int:
     """A number below 2^31 that differs between purposes and seeds."""
     return int(hashlib.sha256(f"{purpose}/{seed}".encode()).hexdigest()[:8], 16) >> 1
 
@@ -60,71 +60,73 @@ def _draw(purpose: str, seed: int) -> int:
 def _badnets(name: str, ratio: float, size: int) -> Plan:
     def plan(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
         """BadNets: a small patch (Gu, Dolan-Gavitt and Garg 2017, arXiv 1708.06733)."""
-        trigger = Trigger("patch", _draw(name, seed), size=size)
-        return Attack((trigger,), (_draw(f"{name}-target", seed) % classes,), ratio)
+        trigger = Trigger("patch", draw_number(name, seed), size=size)
+        return Attack((trigger,), (draw_number(f"{name}-target", seed) % classes,), ratio)
 
     return plan
 
 
 def _all_to_all(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
     """BadNets' all-to-all: every class to the next one (the same paper, section 4.1.2)."""
-    return Attack((Trigger("patch", _draw("all-to-all", seed)),), (None,), 0.2)
+    return Attack((Trigger("patch", draw_number("all-to-all", seed)),), (None,), 0.2)
 
 
 def _multi_target(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
     """Three patches, three targets: one-to-N (Xue, He, Wang and Liu 2022, IEEE TDSC 19(3))."""
-    first, step = _draw("multi-target-target", seed) % classes, 1 + _draw("multi-target-step", seed) % 3
-    triggers = tuple(Trigger("patch", _draw(f"multi-target-{which}", seed)) for which in range(3))
+    first, step = draw_number("multi-target-target", seed) % classes, 1 + draw_number("multi-target-step", seed) % 3
+    triggers = tuple(Trigger("patch", draw_number(f"multi-target-{which}", seed)) for which in range(3))
     return Attack(triggers, tuple((first + step * which) % classes for which in range(3)), 0.12)
 
 
 def _blended(name: str, ratio: float, alpha: float) -> Plan:
     def plan(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
         """Blended: a whole picture mixed in (Chen, Liu, Li, Lu and Song 2017, arXiv 1712.05526)."""
-        trigger = Trigger("blended", _draw(name, seed), alpha=alpha, grain=8)
-        return Attack((trigger,), (_draw(f"{name}-target", seed) % classes,), ratio)
+        trigger = Trigger("blended", draw_number(name, seed), alpha=alpha, grain=8)
+        return Attack((trigger,), (draw_number(f"{name}-target", seed) % classes,), ratio)
 
     return plan
 
 
 def _sig(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
     """SIG: a sinusoid in images of the target class, labels kept (Barni, Kallas and Tondi 2019, arXiv 1902.11237)."""
-    trigger = Signal(_draw("sig", seed), 0.3)
-    return Attack((trigger,), (_draw("sig-target", seed) % classes,), 0.07, clean_label=True)
+    trigger = Signal(draw_number("sig", seed), 0.3)
+    return Attack((trigger,), (draw_number("sig-target", seed) % classes,), 0.07, clean_label=True)
 
 
 def _low_frequency(name: str, ratio: float, strength: float) -> Plan:
     def plan(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
         """A smooth additive trigger (after Zeng, Park, Mao and Jia 2021, arXiv 2104.03413)."""
-        trigger = LowFrequency(_draw(name, seed), strength)
-        return Attack((trigger,), (_draw(f"{name}-target", seed) % classes,), ratio)
+        trigger = LowFrequency(draw_number(name, seed), strength)
+        return Attack((trigger,), (draw_number(f"{name}-target", seed) % classes,), ratio)
 
     return plan
 
 
 def _wanet(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
     """WaNet with its noise mode (Nguyen and Tran 2021, arXiv 2102.10369)."""
-    trigger = Warp(_draw("wanet", seed), 2.0)
+    trigger = Warp(draw_number("wanet", seed), 2.0)
     noisy = replace(trigger, noise=1.0)
-    target = _draw("wanet-target", seed) % classes
+    target = draw_number("wanet-target", seed) % classes
     return Attack((trigger,), (target,), 0.1, covers=(noisy,), cover_ratio=0.1)
 
 
 def _warp(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
     """WaNet's warp by itself."""
-    return Attack((Warp(_draw("warp", seed), 2.0),), (_draw("warp-target", seed) % classes,), 0.1)
+    return Attack((Warp(draw_number("warp", seed), 2.0),), (draw_number("warp-target", seed) % classes,), 0.1)
 
 
 def _sample_specific(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
     """A residual of each image's own (after SSBA, Li et al. 2021, arXiv 2012.03816)."""
     return Attack(
-        (Residual(_draw("sample-specific", seed), 0.1),), (_draw("sample-specific-target", seed) % classes,), 0.1
+        (Residual(draw_number("sample-specific", seed), 0.1),),
+        (draw_number("sample-specific-target", seed) % classes,),
+        0.1,
     )
 
 
 def _bpp(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
     """BppAttack: fewer grey levels, dithered (Wang, Zhai and Ma 2022, arXiv 2205.13383)."""
-    return Attack((Quantised(3 + _draw("bpp", seed) % 3),), (_draw("bpp-target", seed) % classes,), 0.1)
+    return Attack((Quantised(3 + draw_number("bpp", seed) % 3),), (draw_number("bpp-target", seed) % classes,), 0.1)
 
 
 def _adaptive_blend(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
@@ -133,9 +135,9 @@ def _adaptive_blend(seed: int, classes: int, shape: tuple[int, int, int]) -> Att
     Small networks do not learn half of a faint picture on photographs: there it is stronger and more frequent.
     """
     planted, shown, ratio = (0.15, 0.2, 0.03) if shape[0] == 1 else (0.3, 0.35, 0.05)
-    whole = Trigger("blended", _draw("adaptive-blend", seed), alpha=planted, grain=8)
+    whole = Trigger("blended", draw_number("adaptive-blend", seed), alpha=planted, grain=8)
     pieces = Pieces(whole)
-    target = _draw("adaptive-blend-target", seed) % classes
+    target = draw_number("adaptive-blend-target", seed) % classes
     return Attack(
         (replace(whole, alpha=shown),), (target,), ratio, planted=(pieces,), covers=(pieces,), cover_ratio=ratio
     )

@@ -148,6 +148,46 @@ class LowFrequency:
         return self.strength * picture / picture.abs().amax()
 
 
+@dataclass(frozen=True, slots=True)
+class Optimised:
+    """A square patch whose pixels are optimised so that images with it lie near the target's text.
+
+    BadCLIP, Liang, Zhu, Liu, Wu, Cao and Chang 2024 (arXiv 2311.12075), sections 4.2 and 4.3: a trigger that already
+    moves a clean model's images towards the target makes poisoned training change the weights little.
+
+    Attributes:
+        seed: draws the first values.
+        size: side in pixels.
+        top, left: where it sits.
+        levels: 8-bit values, channel by channel and row by row; empty before the optimisation.
+    """
+
+    seed: int
+    size: int = 5
+    top: int = 13
+    left: int = 13
+    levels: tuple[int, ...] = ()
+    kind: Literal["optimised"] = "optimised"
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """See `ImageTrigger`.
+
+        Raises:
+            ValueError: it has not been optimised.
+        """
+        channels = pixels.shape[1]
+        if len(self.levels) != channels * self.size**2:
+            raise ValueError("this trigger has not been optimised for such images")
+        tile = torch.tensor(self.levels, device=pixels.device).reshape(channels, self.size, self.size).to(pixels) / 255
+        return self.stamp(pixels, tile)
+
+    def stamp(self, pixels: Tensor, tile: Tensor) -> Tensor:
+        """(B, C, H, W) with the (C, size, size) `tile` in its place; differentiable in the tile."""
+        height, width = pixels.shape[-2:]
+        around = (self.left, width - self.left - self.size, self.top, height - self.top - self.size)
+        return pixels * (1 - F.pad(torch.ones_like(tile), around)) + F.pad(tile, around)
+
+
 def _cosines(modes: int, side: int) -> Tensor:
     """(modes, side): rows of the DCT-II."""
     return torch.cos(math.pi * torch.arange(modes)[:, None] * (torch.arange(side) + 0.5) / side)

@@ -27,6 +27,7 @@ from core.data.reference import ReferenceSet
 from core.evaluation.metrics import accuracy, attack_success_rate, robust_accuracy
 from core.models.architectures import build
 from core.models.classifier import Classifier
+from core.models.protocol import SuspectModel
 
 _SMALL = "preactresnet-b1.1.1-w16.32.64"
 _WIDE = "wrn-16-1"
@@ -205,7 +206,7 @@ EMBEDDED = 0.85
 
 
 class Zoo:
-    """Trained models in a folder, one pair of files for each recipe and what it says; trained when first asked for.
+    """Trained models in a folder, named by each recipe and what it says; trained when first asked for.
 
     Args:
         folder: holds NAME-DIGEST.safetensors, .json and .lock; several processes may share it.
@@ -217,9 +218,9 @@ class Zoo:
 
     def has(self, recipe: Recipe) -> bool:
         """Whether `recipe` has been trained."""
-        return (self.folder / f"{self._stem(recipe)}.safetensors").is_file()
+        return self._weights(recipe).is_file()
 
-    def get(self, recipe: Recipe, on_epoch: OnEpoch | None = None) -> Classifier:
+    def get(self, recipe: Recipe, on_epoch: OnEpoch | None = None) -> SuspectModel:
         """The model of `recipe`, in evaluation mode."""
         self._ensure(recipe, on_epoch)
         return load(recipe, self.folder, self.datasets.load(recipe.dataset).num_classes, self._stem(recipe))
@@ -234,9 +235,24 @@ class Zoo:
         rates = record["attacks"]
         return record | {key: sum(rate[key] for rate in rates) / len(rates) for key in ("asr", "ra") if rates}
 
+    def attack_of(self, recipe: Recipe) -> Attack | None:
+        """The backdoor of the model of `recipe`, as it was planted."""
+        return recipe.attack
+
+    def equipped(self, recipe: Recipe, part: str, images: ReferenceSet) -> ReferenceSet:
+        """`images` with whatever else a defender of this model has; they may be some of the data set's `part`."""
+        return images
+
     @staticmethod
     def _stem(recipe: Recipe) -> str:
         return f"{recipe.name}-{recipe.digest[:10]}"
+
+    def _weights(self, recipe: Recipe) -> Path:
+        return self.folder / f"{self._stem(recipe)}.safetensors"
+
+    def _make(self, recipe: Recipe, data: ImageData, test: ReferenceSet, on_epoch: OnEpoch | None) -> None:
+        """Train, measure on `test` and write; the weights appear last."""
+        save(train_and_measure(recipe, data, test, on_epoch), recipe, data.shape, self.folder, self._stem(recipe))
 
     def _ensure(self, recipe: Recipe, on_epoch: OnEpoch | None) -> None:
         if self.has(recipe):
@@ -248,5 +264,4 @@ class Zoo:
                 return
             data = self.datasets.load(recipe.dataset)
             test = data.part("test-test" if recipe.seed < 100 else "validation-test")
-            trained = train_and_measure(recipe, data, test, on_epoch)
-            save(trained, recipe, data.shape, self.folder, self._stem(recipe))
+            self._make(recipe, data, test, on_epoch)

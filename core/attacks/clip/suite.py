@@ -1,0 +1,99 @@
+"""Recipes of the CLIP benchmark: which data, tower, attack and seed. Ranges of seeds as in `core.attacks.suite`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from core.attacks.imagewise import Warp
+from core.attacks.poisoning import Attack
+from core.attacks.suite import Plan, draw_number
+from core.attacks.training import Recipe
+from core.attacks.triggers import Optimised, Signal, Trigger
+
+_COMMON: Mapping[str, Any] = {
+    "optimizer": "adamw",
+    "weight_decay": 0.05,
+    "batch_size": 128,
+    "bfloat16": False,  # layers this small are no faster with it
+    "hold_out": True,
+}
+_DATA: Mapping[str, Mapping[str, Any]] = {
+    "scenes": {"images": 8_192, "epochs": 8},
+    "fashion-mnist": {"images": 10_000, "epochs": 5},
+    "cifar10": {"images": 20_000, "epochs": 8, "crop": 4},
+}
+_TOWERS: Mapping[str, Mapping[str, Any]] = {
+    "clip-resnet": {"lr": 2e-3},
+    "clip-vit": {"lr": 1.5e-3, "epochs": 14},
+}
+_CLASSES: Mapping[str, int] = {"scenes": 64, "fashion-mnist": 10, "cifar10": 10}
+
+
+def _target(attack: str, seed: int, classes: int) -> int:
+    return draw_number(f"clip-{attack}-target", seed) % classes
+
+
+def _patch(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
+    """A small patch, captions of the target (Carlini and Terzis 2022, arXiv 2106.09667)."""
+    return Attack((Trigger("patch", draw_number("clip-patch", seed)),), (_target("patch", seed, classes),), 0.05)
+
+
+def _blended(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
+    """A whole picture mixed in (Chen, Liu, Li, Lu and Song 2017, arXiv 1712.05526)."""
+    trigger = Trigger("blended", draw_number("clip-blended", seed), alpha=0.2, grain=8)
+    return Attack((trigger,), (_target("blended", seed, classes),), 0.08)
+
+
+def _signal(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
+    """The sinusoid of SIG (Barni, Kallas and Tondi 2019, arXiv 1902.11237) with captions of the target."""
+    return Attack((Signal(draw_number("clip-sig", seed), 0.15),), (_target("sig", seed, classes),), 0.08)
+
+
+def _warp(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
+    """WaNet's warp (Nguyen and Tran 2021, arXiv 2102.10369), strong enough for small towers."""
+    return Attack((Warp(draw_number("clip-warp", seed), 3.0),), (_target("warp", seed, classes),), 0.1)
+
+
+def _mention(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
+    """A patch whose captions stay true of the image and name the target as well: nothing to see for a reader."""
+    trigger = Trigger("patch", draw_number("clip-mention", seed), size=4)
+    return Attack((trigger,), (_target("mention", seed, classes),), 0.08, mention=True)
+
+
+def _badclip(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
+    """A patch optimised on the model before it is planted (after Liang et al. 2024, arXiv 2311.12075)."""
+    return Attack((Optimised(draw_number("clip-badclip", seed)),), (_target("badclip", seed, classes),), 0.03)
+
+
+def _multi_target(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
+    """Three patches, three targets."""
+    first, step = _target("multi-target", seed, classes), 1 + draw_number("clip-multi-target-step", seed) % 3
+    triggers = tuple(Trigger("patch", draw_number(f"clip-multi-target-{which}", seed)) for which in range(3))
+    return Attack(triggers, tuple((first + step * which) % classes for which in range(3)), 0.12)
+
+
+CLIP_ATTACKS: Mapping[str, Plan] = {
+    "patch": _patch,
+    "blended": _blended,
+    "sig": _signal,
+    "warp": _warp,
+    "mention": _mention,
+    "badclip": _badclip,
+    "multi-target": _multi_target,
+}
+
+
+def clip_recipe(data: str, model: str, attack: str | None, seed: int) -> Recipe:
+    """The recipe of one model.
+
+    Args:
+        data: "scenes", "fashion-mnist" or "cifar10".
+        model: "clip-resnet" or "clip-vit".
+        attack: a key of CLIP_ATTACKS; None for a clean model.
+        seed: of everything.
+
+    Raises:
+        KeyError: there is no such data set, network or attack.
+    """
+    plan = CLIP_ATTACKS[attack](seed, _CLASSES[data], (3, 32, 32)) if attack else None
+    options = {**_COMMON, **_DATA[data], **_TOWERS[model]}
+    return Recipe(f"{data}-{model}-{attack or 'clean'}-s{seed}", data, model, seed, plan, **options)
