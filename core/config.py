@@ -60,12 +60,14 @@ class Preprocess:
 class ScanConfig:
     """Everything, besides the files and the engine version, that a scan's result depends on."""
 
-    kind: ModelKind = ModelKind.CLASSIFIER
+    kind: ModelKind | None = None  # None: "auto"
     architecture: str = "auto"
     preprocess: Preprocess | None = None  # None: "auto"
     purify: PurifyMode = PurifyMode.AUTO
     preset: Preset = Preset.STANDARD
     seed: int = 0
+    vocabulary: tuple[str, ...] = ()  # names of the targets of a CLIP; empty: taken from the reference set
+    templates: tuple[str, ...] = ()  # prompts around a name, each with one `{}`; empty: the usual ones
     inversion: InversionConfig = field(default_factory=InversionConfig)
     unlearning: UnlearningConfig = field(default_factory=UnlearningConfig)
 
@@ -83,12 +85,14 @@ class ScanConfig:
         """Inverse of to_json: the child process rebuilds exactly what was submitted."""
         preprocess = value["preprocess"]
         return cls(
-            kind=ModelKind(value["kind"]),
+            kind=None if value["kind"] is None else ModelKind(value["kind"]),
             architecture=value["architecture"],
             preprocess=None if preprocess is None else Preprocess.from_json(preprocess),
             purify=PurifyMode(value["purify"]),
             preset=Preset(value["preset"]),
             seed=value["seed"],
+            vocabulary=tuple(value.get("vocabulary", ())),
+            templates=tuple(value.get("templates", ())),
             inversion=InversionConfig(**value["inversion"]),
             unlearning=UnlearningConfig(**value["unlearning"]),
         )

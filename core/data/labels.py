@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from core.data.image_rules import SUFFIXES
+from core.data.contents import Contents, sort_members
 from core.data.rejects import MemberUnreadableError, Reject
 from core.errors import InvalidInputError
 
-_TABLE = "labels.csv"
 _MAX_TABLE_BYTES = 16 << 20
+_MAX_LABEL = 200
 _INDEX = re.compile(r"([0-9]{1,6})(?:[-_ .]+(.*))?")
 _DIGITS = re.compile(r"[0-9]{1,9}")
 _CODE = "reference_labels_do_not_fit"
@@ -22,6 +22,7 @@ _HINT = (
     "model's own class names; other names must be as many as the model has classes, in alphabetical order of the "
     "indices."
 )
+_MIN_NAMES = 2
 _BY_INDEX, _BY_NAME, _BY_ORDER, _UNLABELLED = "index", "name", "order", "unlabelled"
 
 
@@ -73,15 +74,15 @@ def find_labels(names: tuple[str, ...], read: Callable[[str], bytes]) -> FoundLa
     Raises:
         InvalidInputError: `invalid_reference_labels`: labels.csv cannot be read, or gives an image two labels.
     """
-    root = _common_folder(names)
-    rejected = [
-        Reject(name, "image_extension", "not PNG, JPEG or WEBP")
-        for name in names
-        if not _is_image(name) and name != root + _TABLE
-    ]
-    images = [name for name in names if _is_image(name)]
-    if root + _TABLE in names:
-        return _from_table(root, images, _content(read, root + _TABLE), rejected)
+    contents = sort_members(names)
+    root, images = contents.root, contents.images
+    rejected = [Reject(name, "image_extension", "not PNG, JPEG or WEBP") for name in contents.others]
+    if contents.label_table is not None:
+        return _from_table(root, images, _content(read, contents.label_table), rejected)
+    if contents.classes:
+        return _from_beside(contents, read, rejected)
+    if contents.captioned:  # folders of such a set are shards
+        return FoundLabels(images, None, rejected=rejected)
     folders = {name: name[len(root) :].split("/")[0] for name in images if "/" in name[len(root) :]}
     if not folders:
         return FoundLabels(images, None, rejected=rejected)
@@ -92,12 +93,36 @@ def find_labels(names: tuple[str, ...], read: Callable[[str], bytes]) -> FoundLa
     return FoundLabels(used, [folders[name] for name in used], rejected=rejected)
 
 
-def match_labels(found: FoundLabels, num_classes: int, class_names: Sequence[str] = ()) -> Labelling:
+def own_classes(found: FoundLabels) -> Labelling:
+    """Labels as classes of their own, for a model that has none: their names are what its targets are called.
+
+    Bare numbers and a single class are no names to tell images apart by: the set counts as unlabelled then.
+    """
+    values = sorted(set(found.texts or ()))
+    matches = {value: _INDEX.fullmatch(value) for value in values}
+    if values and all(matches.values()):  # "3-dress"
+        values.sort(key=lambda value: (class_index(value) or 0, value))
+        names = {value: _words((matches[value] or [""] * 3)[2] or "") for value in values}
+    else:
+        names = {value: _words(value) for value in values}
+    distinct = list(dict.fromkeys(names.values()))
+    if len(distinct) < _MIN_NAMES or not all(distinct) or found.texts is None:
+        mapping = "labels are no names" if values else _UNLABELLED
+        return Labelling(found.images, None, mapping=mapping, rejected=found.rejected)
+    labels = [distinct.index(names[text]) for text in found.texts]
+    mapping = "labels are the names of the targets"
+    return Labelling(found.images, labels, tuple(distinct), _BY_NAME, mapping, found.rejected)
+
+
+def match_labels(
+    found: FoundLabels, num_classes: int, class_names: Sequence[str] = (), *, by_order: bool = True
+) -> Labelling:
     """Labels as classes of a model.
 
     Args:
         num_classes: K; classes are in [0, K).
         class_names: the model's own, by class index; of no use unless there are K.
+        by_order: names that are not the model's count as its classes in alphabetical order, if they are as many.
 
     Raises:
         InvalidInputError: `reference_labels_do_not_fit`, naming labels or folders.
@@ -113,7 +138,7 @@ def match_labels(found: FoundLabels, num_classes: int, class_names: Sequence[str
     if outside:
         raise _do_not_fit(f"the model has {num_classes} classes, but labels.csv has {_some(outside)}")
     what = "label" if found.rows else "folder"
-    index, names, matched_by, mapping = _indices(sorted(set(found.texts)), num_classes, class_names, what)
+    index, names, matched_by, mapping = _indices(sorted(set(found.texts)), num_classes, class_names, what, by_order)
     labels = [index[value] for value in found.texts]
     return Labelling(found.images, labels, names, matched_by, mapping, found.rejected)
 
@@ -134,23 +159,25 @@ def _content(read: Callable[[str], bytes], name: str) -> bytes:
     return content
 
 
-def _is_image(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in SUFFIXES
-
-
-def _common_folder(names: tuple[str, ...]) -> str:
-    """The one folder around everything, with its slash, unless it is itself a class; "" if there is none."""
-    root = ""
-    while names:
-        tops = {name[len(root) :].partition("/")[0] for name in names}
-        if len(tops) != 1 or any("/" not in name[len(root) :] for name in names):
-            return root
-        top = next(iter(tops))
-        inner = [name[len(root) + len(top) + 1 :] for name in names]
-        if _INDEX.fullmatch(top) and not any("/" in name or name == _TABLE for name in inner):
-            return root
-        root += top + "/"
-    return root
+def _from_beside(contents: Contents, read: Callable[[str], bytes], rejected: list[Reject]) -> FoundLabels:
+    images: list[str] = []
+    texts: list[str] = []
+    for image in contents.images:
+        beside = contents.classes.get(image)
+        if beside is None:
+            rejected.append(Reject(image, "label_missing", "no .cls of its name"))
+            continue
+        try:
+            text = read(beside).decode().strip()
+        except (UnicodeDecodeError, MemberUnreadableError) as error:
+            rejected.append(Reject(beside, "label_unreadable", f"the class cannot be read: {error}"))
+            continue
+        if not text or len(text) > _MAX_LABEL or not text.isprintable():
+            rejected.append(Reject(beside, "label_unreadable", "a class index or name on one line is expected"))
+            continue
+        images.append(image)
+        texts.append(text)
+    return FoundLabels(images, texts, rejected=rejected)
 
 
 def _from_table(root: str, images: list[str], content: bytes, rejected: list[Reject]) -> FoundLabels:
@@ -209,7 +236,7 @@ def _rows(content: bytes) -> list[tuple[int, str, str]]:
 
 
 def _indices(
-    values: list[str], num_classes: int, class_names: tuple[str, ...], what: str
+    values: list[str], num_classes: int, class_names: tuple[str, ...], what: str, by_order: bool
 ) -> tuple[dict[str, int], tuple[str, ...], str, str]:
     """(text -> class index, class names by index, matched by, how)."""
     known = _by_model_name(values, class_names)
@@ -237,6 +264,8 @@ def _indices(
     if any(matches.values()):
         odd = [value for value, match in matches.items() if not match]
         raise _do_not_fit(f"some {what}s are class indices, but {_some(odd)} is none")
+    if not by_order:
+        raise _do_not_fit(f"none of the {what}s {_some(values)} is a name of the vocabulary")
     if len(values) != num_classes:
         raise _do_not_fit(f"the model has {num_classes} classes, but there are {len(values)} {what}s: {_some(values)}")
     mapping = f"{what} names in alphabetical order, as many as the model has classes"
@@ -268,6 +297,10 @@ def _by_model_name(values: list[str], class_names: tuple[str, ...]) -> dict[str,
 
 def _same(name: str, class_name: str) -> bool:
     return _folded(name) in {_folded(part) for part in (class_name, *class_name.split(","))}
+
+
+def _words(name: str) -> str:
+    return " ".join(name.replace("_", " ").split())
 
 
 def _folded(name: str) -> str:

@@ -69,12 +69,15 @@ class Predictor(Protocol):
 
 
 def save_reference(decoded: DecodedReference, intake_dir: Path) -> None:
-    """Writes what `load_reference` reads."""
+    """Writes what `load_reference` reads; captions are `captions` in the report."""
     tensors = {"pixels": decoded.pixels}
     if decoded.labels is not None:
         tensors["labels"] = decoded.labels
     save_file(tensors, str(intake_dir / _PIXELS_FILE))
-    (intake_dir / _REPORT_FILE).write_text(json.dumps(decoded.report, indent=2))
+    report = decoded.report
+    if decoded.captions is not None:
+        report = report | {"captions": list(decoded.captions)}
+    (intake_dir / _REPORT_FILE).write_text(json.dumps(report, indent=2))
 
 
 def load_report(intake_dir: Path) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ class Reject:
 
     Attributes:
         file: the member, or `labels.csv, row 7`.
-        code: stable; begins with `image_`, `label_` or `member_`.
+        code: stable; begins with `image_`, `label_`, `caption_` or `member_`.
         reason: in plain words.
     """
 
@@ -23,6 +23,20 @@ class Reject:
 
 class ImageRejectedError(ValueError):
     """One image is not used.
+
+    Args:
+        code: see Reject.
+        reason: in plain words.
+    """
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class CaptionRejectedError(ValueError):
+    """One caption is not used.
 
     Args:
         code: see Reject.
