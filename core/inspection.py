@@ -21,7 +21,6 @@ from core.models.architectures import build
 from core.models.intake import choose_size, describe_file, describe_model
 from core.models.repository.layouts import Repository
 from core.models.repository.opening import Opened, open_model, sort_files
-from core.models.repository.plans import is_clip
 from core.models.safety import check_file
 from core.models.source import Source
 from core.report.inspection import Cost, Finding, InspectionReport, Network, Preprocessing
@@ -55,7 +54,7 @@ def inspect(source: Source, config: ScanConfig, ctx: RunContext, *, threads: int
         except InvalidInputError as error:
             return _refused(error)
         try:
-            if is_clip(repository):
+            if repository.is_clip:
                 return _describe_clip(repository)
             opened = open_model(repository, config, lambda fraction: ctx.progress(0.8 * fraction))
         except InvalidInputError as error:

@@ -15,7 +15,7 @@ import torch
 from core import ENGINE_VERSION, devices
 from core.config import ScanConfig
 from core.context import RunContext
-from core.data.reference import ReferenceSet, load_reference
+from core.data.reference import ReferenceSet
 from core.data.synthetic import synthesise
 from core.detection.detector import detect
 from core.domain import ArtifactRole, PurificationStatus, PurifyMode, Stage, Verdict
@@ -137,10 +137,10 @@ class _Scan:
     def load(self) -> _Suspect:
         loaded = load_suspect(self.intake_dir, self.config)
         model = loaded.model.to(self.device)
-        given = load_reference(self.intake_dir, model)
+        given = loaded.reference()
         if given is None:
             return _Suspect(loaded, loaded.named(synthesise(model, seed=self.config.seed)), True, None)
-        reference = loaded.named(given.to(self.device))
+        reference = given.to(self.device)
         return _Suspect(loaded, reference, False, utility(model, reference))
 
     def invert(self, suspect: _Suspect) -> InversionResult:

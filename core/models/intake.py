@@ -6,8 +6,9 @@ that was not looked at: the computing process reads nothing else.
 
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from safetensors.torch import save_file
@@ -15,11 +16,12 @@ from torch import Tensor
 
 from core.config import ScanConfig
 from core.context import RunContext
-from core.data.reading import read_reference
+from core.data.reading import DecodedReference, read_pairs, read_reference
 from core.data.reference import save_reference
 from core.domain import ModelKind
-from core.errors import AssayError, InvalidInputError, UnsupportedError
+from core.errors import AssayError, InvalidInputError
 from core.models.architectures import Match
+from core.models.clip.intake import write_texts
 from core.models.declared import Declared
 from core.models.repository.opening import Opened, open_model, sort_files
 from core.models.safety import FileFacts
@@ -70,8 +72,6 @@ def intake(
 
 
 def _intake(source: Source, reference_path: Path | None, config: ScanConfig, out_dir: Path, ctx: RunContext) -> None:
-    if config.kind is not ModelKind.CLASSIFIER:
-        raise UnsupportedError("unsupported_kind", f"Models of kind {config.kind.value} cannot be scanned yet.")
     out_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="unpacked-") as scratch:
         opened = open_model(sort_files(source, Path(scratch)), config, lambda fraction: ctx.progress(0.5 * fraction))
@@ -79,6 +79,7 @@ def _intake(source: Source, reference_path: Path | None, config: ScanConfig, out
         opened.package.save(out_dir, {file.path: file.location for file in opened.repository.kept})
     match = opened.inspection.match
     size, size_source = choose_size(config, opened.declared, match, None)
+    decoded = None
     if reference_path is not None:
 
         def choose(native: Size | None) -> Size:
@@ -86,21 +87,36 @@ def _intake(source: Source, reference_path: Path | None, config: ScanConfig, out
             size, size_source = choose_size(config, opened.declared, match, native)
             return size
 
-        decoded = read_reference(
-            reference_path,
-            num_classes=match.num_classes,
-            class_names=opened.labels,
-            crop=opened.preprocessing.crop or 1.0,
-            resample=opened.preprocessing.filter,
-            squash=opened.preprocessing.squash,
-            channels=match.in_channels,
-            choose_size=choose,
-            on_progress=lambda fraction: ctx.progress(0.5 + 0.5 * fraction),
-        )
+        decoded = _read(reference_path, opened, config, choose, lambda fraction: ctx.progress(0.5 + 0.5 * fraction))
         save_reference(decoded, out_dir)
     report = describe_model(opened) | {"input_size": list(size), "input_size_source": size_source}
+    if opened.tokenizer is not None:
+        kept = {PurePosixPath(path).name: location for path, location in opened.package.kept_files(out_dir).items()}
+        report["vocabulary"] = write_texts(opened.tokenizer, kept, config, decoded, out_dir)
     (out_dir / INSPECTION_FILE).write_text(json.dumps(report, indent=2))
     ctx.progress(1.0)
+
+
+def _read(
+    path: Path,
+    opened: Opened,
+    config: ScanConfig,
+    choose: Callable[[Size | None], Size],
+    on_progress: Callable[[float], None],
+) -> DecodedReference:
+    """The reference set, as the model takes images."""
+    common: dict[str, Any] = {
+        "crop": opened.preprocessing.crop or 1.0,
+        "resample": opened.preprocessing.filter,
+        "squash": opened.preprocessing.squash,
+        "channels": opened.inspection.match.in_channels,
+        "choose_size": choose,
+        "on_progress": on_progress,
+    }
+    if opened.kind is ModelKind.CLIP:
+        return read_pairs(path, vocabulary=config.vocabulary, **common)
+    classes = opened.inspection.match.num_classes
+    return read_reference(path, num_classes=classes, class_names=opened.labels, **common)
 
 
 def _write_weights(tensors: dict[str, Tensor], out_dir: Path) -> None:
@@ -132,6 +148,7 @@ def describe_model(opened: Opened) -> dict[str, Any]:
         for name in part.layout.dropped
     ]
     return {
+        "kind": opened.kind.value,
         "layout": repository.kind.value,
         "container": first.container,
         "file_bytes": opened.file_bytes,

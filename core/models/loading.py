@@ -6,17 +6,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from core.config import Preprocess, ScanConfig
 from core.data.reference import ReferenceSet, load_reference, load_report
+from core.domain import ModelKind
 from core.errors import UnsupportedError
 from core.models.architectures import build
 from core.models.architectures.blueprint import Blueprint
 from core.models.classifier import Classifier
+from core.models.clip.adapter import ClipAdapter
+from core.models.clip.loading import Texts, load_clip
 from core.models.intake import INSPECTION_FILE, WEIGHTS_FILE
+from core.models.loading_parts import freeze_unused, load_strictly, probe
 from core.models.package import Package
 from core.models.preprocessing import accuracy, choose
 from core.models.protocol import SuspectModel
@@ -28,37 +32,56 @@ class LoadedSuspect:
     """A suspect ready for the engine, and all that is known about it.
 
     Attributes:
+        intake_dir: what it was loaded from.
         model: on the CPU, in evaluation mode.
         package: the files it came in: what the exports need.
         inspection: inspection.json, with the architecture that was chosen.
         preprocess_source: who says mean and std.
         reference_report: reference.json; None without a reference set.
         reference_accuracy: on the labelled reference set; None without labels.
-        auxiliary: tensors beside the network's, such as a normalisation's: exports put them back unchanged.
+        texts: of a model of images and texts.
     """
 
-    model: Classifier
+    intake_dir: Path
+    model: Classifier | ClipAdapter
     package: Package
     inspection: Mapping[str, Any]
     preprocess_source: str
     reference_report: Mapping[str, Any] | None
     reference_accuracy: float | None
-    auxiliary: Mapping[str, Tensor]
+    texts: Texts | None = None
 
     def export_state(self, model: SuspectModel) -> dict[str, Tensor]:
-        """What the package's exports take, for a model unlearned from this one."""
-        return model.state_dict_for_export() | dict(self.auxiliary)
+        """What the package's exports take, for a model unlearned from this one.
+
+        Tensors that are not its own (a normalisation's in front of it, a text tower's) are read again as they came:
+        nobody holds them while the engine works.
+        """
+        state = model.state_dict_for_export()
+        with safe_open(str(self.intake_dir / WEIGHTS_FILE), framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys() if key not in state} | state
 
     def as_published(self, model: SuspectModel) -> SuspectModel:
         """`model` with its weights rounded as the exports round them: what a reader of the files will run."""
-        tensors = self.package.as_stored(self.export_state(model))
         published = model.clone()
-        load_strictly(published.module, {k: v for k, v in tensors.items() if k not in self.auxiliary})
+        load_strictly(published.module, self.package.rounded(model.state_dict_for_export()))
         return published
+
+    def reference(self) -> ReferenceSet | None:
+        """The images it came with, on the CPU; None without any.
+
+        Labels are those of classes, or the targets that the images' own texts are nearest to, or else what the model
+        itself says: on the device that it is on.
+        """
+        found = load_reference(self.intake_dir, self.model)
+        if found is None or self.texts is None or self.texts.own is None:
+            return None if found is None else self.named(found)
+        labels = found.labels if self.texts.labels is None else self.texts.labels
+        return self.named(replace(found, labels=labels, texts=self.texts.own))
 
     def named(self, reference: ReferenceSet) -> ReferenceSet:
         """`reference` with the model's own class names, if it has any."""
-        labels = self.inspection["labels"]
+        labels = self.inspection["labels"] if self.texts is None else self.texts.names
         return replace(reference, class_names=tuple(labels)) if labels else reference
 
     def describe(self, sha256: str, filename: str) -> ModelInfo:
@@ -69,7 +92,7 @@ class LoadedSuspect:
             filename=filename,
             size_bytes=self.inspection["file_bytes"],
             container=self.inspection["container"],
-            kind="classifier",
+            kind=ModelKind.CLASSIFIER if self.texts is None else ModelKind.CLIP,
             architecture=self.inspection["architecture"],
             architecture_source=self.inspection["architecture_source"],
             num_classes=self.model.num_targets,
@@ -86,6 +109,7 @@ class LoadedSuspect:
             ),
             layout=self.inspection["layout"],
             labels=self.inspection["labels"],
+            vocabulary=None if self.texts is None else self.texts.describe(),
             files=self.inspection["files"],
             not_scanned=self.inspection["not_scanned"],
         )
@@ -113,8 +137,12 @@ def load_suspect(intake_dir: Path, config: ScanConfig) -> LoadedSuspect:
     """
     inspection = json.loads((intake_dir / INSPECTION_FILE).read_text())
     package = Package.load(intake_dir)
-    tensors = load_file(str(intake_dir / WEIGHTS_FILE))
-    auxiliary = {key: tensors.pop(key) for key in package.auxiliary}
+    beside = set(package.auxiliary)
+    tensors = {key: value for key, value in load_file(str(intake_dir / WEIGHTS_FILE)).items() if key not in beside}
+    if inspection["kind"] == ModelKind.CLIP.value:
+        clip, texts = load_clip(intake_dir, inspection, tensors, config)
+        who = inspection["declared"]["source"]
+        return LoadedSuspect(intake_dir, clip, package, inspection, who, load_report(intake_dir), None, texts)
     reference = load_reference(intake_dir)
     height, width = inspection["input_size"]
     shape = (inspection["in_channels"], int(height), int(width))
@@ -134,7 +162,7 @@ def load_suspect(intake_dir: Path, config: ScanConfig) -> LoadedSuspect:
     score, inspection["architecture"], model, source = best
     labelled = reference is not None and reference.labelled
     return LoadedSuspect(
-        model, package, inspection, source, load_report(intake_dir), score if labelled else None, auxiliary
+        intake_dir, model, package, inspection, source, load_report(intake_dir), score if labelled else None
     )
 
 
@@ -166,45 +194,9 @@ def _load(
     return Classifier(module, preprocess, shape, inspection["num_classes"]), source
 
 
-def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], versions: Mapping[str, Any] | None = None) -> None:
-    """Loads every tensor; only the counters of batch normalisation may be missing (old files lack them).
-
-    Raises:
-        RuntimeError: keys or shapes differ.
-    """
-    own = module.state_dict()
-    state = type(own)(tensors)
-    for key, value in own.items():
-        if key.endswith("num_batches_tracked"):
-            state.setdefault(key, value)
-    state._metadata = versions or own._metadata  # type: ignore[attr-defined]
-    module.load_state_dict(state, strict=True)
-
-
 def _probe(module: nn.Module, shape: tuple[int, int, int], num_classes: int, name: str) -> Tensor:
     """Logits for one black image, with their graph."""
-    try:
-        logits: Tensor = module(torch.zeros(1, *shape))
-    except (RuntimeError, AssertionError, ValueError) as error:
-        raise UnsupportedError(
-            "unsupported_input_size",
-            f"{name} does not take images of {shape[1]} x {shape[2]} ({str(error)[:160]}).",
-            "Send preprocess with the size the model was trained with.",
-        ) from error
+    logits = probe(module, shape, name)
     if tuple(logits.shape) != (1, num_classes):
         raise UnsupportedError("unsupported_architecture", f"{name} does not answer with {num_classes} logits.")
     return logits
-
-
-def freeze_unused(module: nn.Module, logits: Tensor) -> None:
-    """Freezes parameters that `logits` do not depend on, such as mask tokens: they cannot be trained by them.
-
-    Args:
-        module: the network.
-        logits: what it answered, with their graph.
-    """
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    gradients = torch.autograd.grad(logits.sum(), parameters, allow_unused=True)
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        if gradient is None:
-            parameter.requires_grad_(False)

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from core.manifest import Manifest, ManifestFile
-from core.models.export import as_stored, export_original, export_safetensors
+from core.models.export import export_original, export_safetensors
 from core.models.layout import Layout
 from core.models.repository.names import Role, role_of
 
@@ -62,17 +62,14 @@ class Package:
         """What was left out of the files, as dotted names."""
         return [name for part in self.parts for name in part.layout.dropped]
 
-    def as_stored(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """`state` (by the network's own keys) rounded to the precision that the files hold it in.
-
-        Raises:
-            EngineError: `export_incomplete`.
-        """
-        return {
-            part.layout.module_key(key): tensor
+    def rounded(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """`state` (by the network's own keys) in the precision that the files hold it in, as far as they do."""
+        names = [
+            (part.layout.module_key(key), part.layout.dtype(dtype))
             for part in self.parts
-            for key, tensor in as_stored(part.layout, state).items()
-        }
+            for key, dtype in part.layout.keys
+        ]
+        return {key: state[key].to(dtype) for key, dtype in names if key in state}
 
     def save(self, intake_dir: Path, kept: Mapping[str, Path]) -> None:
         """Writes layout.json, and copies the files in `kept` (path -> where it is), for `load`."""
@@ -87,6 +84,10 @@ class Package:
             (intake_dir / KEPT_DIR).mkdir()
         for number, path in enumerate(self.kept):
             shutil.copyfile(kept[path], intake_dir / KEPT_DIR / str(number))
+
+    def kept_files(self, intake_dir: Path) -> dict[str, Path]:
+        """Where `save` put the files that go back unchanged, by path."""
+        return {name: intake_dir / KEPT_DIR / str(number) for number, name in enumerate(self.kept)}
 
     @classmethod
     def load(cls, intake_dir: Path) -> "Package":
@@ -111,7 +112,7 @@ class Package:
             What the unpacked folder is as a model: no texts, no second copy of the weights, no folder around it all.
         """
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            files = {name: intake_dir / KEPT_DIR / str(number) for number, name in enumerate(self.kept)}
+            files = self.kept_files(intake_dir)
             for number, part in enumerate((*self.parts, *self.copies)):
                 files[part.path] = Path(folder) / str(number)
                 export_original(part.layout, state, files[part.path])

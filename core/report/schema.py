@@ -63,6 +63,15 @@ class NotScanned(_Model):
     reason: str
 
 
+class VocabularyInfo(_Model):
+    """The texts that are the targets of a model of images and texts."""
+
+    source: Literal["request", "class names", "captions", "caption clusters", "image clusters"]
+    size: int
+    names: list[str] = Field(description="By target; the first 1,000.")
+    templates: list[str] = Field(description="Prompts around each name; empty where names come from clustering.")
+
+
 class ModelInfo(_Model):
     sha256: str
     filename: str
@@ -77,6 +86,7 @@ class ModelInfo(_Model):
     preprocess: PreprocessInfo
     layout: str = Field(default="checkpoint", description="checkpoint, transformers, timm or open_clip.")
     labels: list[str] = Field(default_factory=list, description="Class names by index; empty if the files have none.")
+    vocabulary: VocabularyInfo | None = Field(default=None, description="Of a model of images and texts.")
     files: list[FileInfo] = Field(default_factory=list, description="The files that the weights were read from.")
     not_scanned: list[NotScanned] = Field(default_factory=list, description="What the verdict says nothing about.")
 

@@ -17,7 +17,7 @@ from core.models.architectures import timm_configs, transformers_zoo
 from core.models.architectures.blueprint import Blueprint
 from core.models.architectures.transformers_table import ENTRIES
 from core.models.classifier import Classifier
-from core.models.loading import freeze_unused, load_strictly
+from core.models.loading_parts import freeze_unused, load_strictly
 from core.models.stages import stage_ends, watching
 from tests.support.repositories import TIMM, TRANSFORMERS, timm_network, transformers_network
 

@@ -12,7 +12,7 @@ from core.models.classifier import Classifier
 from core.models.export import export_original, export_safetensors
 from core.models.formats import read_checkpoint
 from core.models.layout import unwrap
-from core.models.loading import load_strictly
+from core.models.loading_parts import load_strictly
 from core.models.protocol import SuspectModel
 from core.models.tensor_checks import check_tensors
 from tests.support.checkpoints import save, tiny_network

@@ -49,6 +49,11 @@ class Blueprint:
         """For the report, such as `transformers:vit` or `timm:resnet18`."""
         return f"{self.library}:{self.model}"
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a request may call it."""
+        return self.name, self.model, self.variant
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

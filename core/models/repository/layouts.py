@@ -23,6 +23,11 @@ from core.models.safety.limits import DEFAULT
 from core.models.source import Source, SourceFile
 
 _MAX_TEXT_BYTES = 1 << 20
+_TOKENIZER_CONFIG = "tokenizer_config.json"
+#: Types of configuration that hold an image and a text tower.
+_CLIP_TYPES = frozenset(
+    {"clip", "siglip", "siglip2", "metaclip_2", "altclip", "chinese_clip", "align", "blip", "flava", "owlvit", "xclip"}
+)
 
 
 class RepositoryKind(StrEnum):
@@ -72,6 +77,11 @@ class Repository:
     others: tuple[SourceFile, ...] = ()
     alone: bool = False
 
+    @property
+    def is_clip(self) -> bool:
+        """Whether the configuration says that it is a model of images and texts."""
+        return _is_clip(self.kind, self.config)
+
 
 def recognise(source: Source) -> Repository:
     """Sorts the files of a model.
@@ -93,11 +103,14 @@ def recognise(source: Source) -> Repository:
     index = read_index(files[chosen]) if chosen.endswith(INDEX_SUFFIX) else None
     weights = (files[chosen],) if index is None else _shards(index, files, root)
     copies = _copies(kind, files, weights) if index is None else ()
-    kept, ignored = _others(files, (*weights, *copies), chosen)
+    config = configs.get(OPEN_CLIP_CONFIG if kind is RepositoryKind.OPEN_CLIP else CONFIG, {})
+    if texts := _is_clip(kind, config):
+        _check_tokenizer(files)
+    kept, ignored = _others(files, (*weights, *copies), chosen, texts=texts)
     return Repository(
         kind=kind,
         root=root,
-        config=configs.get(OPEN_CLIP_CONFIG if kind is RepositoryKind.OPEN_CLIP else CONFIG, {}),
+        config=config,
         preprocessor=configs.get(PREPROCESSOR, {}),
         weights=weights,
         index=index,
@@ -121,6 +134,21 @@ def _read_config(file: SourceFile) -> dict[str, Any]:
     config = parse_config(data, file.path)
     check_config(config, file.path)
     return config
+
+
+def _is_clip(kind: RepositoryKind, config: Mapping[str, Any]) -> bool:
+    if kind is RepositoryKind.OPEN_CLIP:
+        return True
+    classes = config.get("architectures")
+    names = classes if isinstance(classes, list) else []
+    classifies = any(isinstance(name, str) and name.endswith("ForImageClassification") for name in names)
+    return config.get("model_type") in _CLIP_TYPES and not classifies
+
+
+def _check_tokenizer(files: Mapping[str, SourceFile]) -> None:
+    """The file that a library would take a tokenizer's class from."""
+    if _TOKENIZER_CONFIG in files:
+        _read_config(files[_TOKENIZER_CONFIG])
 
 
 def _kind(configs: Mapping[str, Mapping[str, Any]]) -> RepositoryKind:
@@ -194,7 +222,7 @@ def _copies(
 
 
 def _others(
-    files: Mapping[str, SourceFile], used: tuple[SourceFile, ...], chosen: str
+    files: Mapping[str, SourceFile], used: tuple[SourceFile, ...], chosen: str, *, texts: bool
 ) -> tuple[tuple[SourceFile, ...], tuple[Ignored, ...]]:
     kept: list[SourceFile] = []
     ignored: list[Ignored] = []
@@ -206,6 +234,8 @@ def _others(
             reason = "other weights: not scanned, not opened"
         elif role is Role.CONFIG and path.endswith(INDEX_SUFFIX) and path != chosen:
             reason = "index of other weights: not scanned"
+        elif role is Role.TOKENIZER and not texts:
+            reason = "not needed to load the model, not opened"
         elif role is Role.TEXT and not _is_small_text(file):
             reason = "not a small text"
         if reason:

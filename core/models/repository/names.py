@@ -6,6 +6,15 @@ from pathlib import PurePosixPath
 
 CONFIG, PREPROCESSOR, OPEN_CLIP_CONFIG = "config.json", "preprocessor_config.json", "open_clip_config.json"
 INDEX_SUFFIX = ".index.json"
+#: What a model of images and texts writes texts in numbers with; the same files make up its model on the Hub.
+TOKENIZER_FILES = (
+    "added_tokens.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+)
 
 #: Weights of a repository by name, in the order in which the libraries prefer them.
 TRANSFORMERS_WEIGHTS = (
@@ -52,6 +61,7 @@ class Role(StrEnum):
     CONFIG = "config"
     TEXT = "text"
     CHECKPOINT = "checkpoint"
+    TOKENIZER = "tokenizer"
     IGNORED = "ignored"
 
 
@@ -60,6 +70,8 @@ def role_of(path: str) -> tuple[Role, str]:
     name = path.lower()
     if path in (CONFIG, PREPROCESSOR, OPEN_CLIP_CONFIG) or ("/" not in path and path.endswith(INDEX_SUFFIX)):
         return Role.CONFIG, ""
+    if path in TOKENIZER_FILES:
+        return Role.TOKENIZER, ""
     if "/" in path:
         return Role.IGNORED, "in a folder below the model's: not part of the model"
     suffix = PurePosixPath(name).suffix

@@ -9,9 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from core.config import ScanConfig
+from core.domain import ModelKind
 from core.errors import AssayError, InvalidInputError, UnsafeError, UnsupportedError
 from core.models.architectures import Inspection, infer
 from core.models.architectures.blueprint import Blueprint
+from core.models.clip.blueprint import ClipBlueprint
+from core.models.clip.tokenizers import TokenizerRules
 from core.models.declared import Declared, declared_preprocess, requested_preprocess
 from core.models.formats import read_checkpoint
 from core.models.layout import Unwrapped, rename, unwrap, unwrap_bare
@@ -46,6 +49,7 @@ class Opened:
         preprocessing: what the files or the request say.
         ignored_fields: fields of config.json that were not taken.
         facts: what the gate found out, by path.
+        tokenizer: of a model of images and texts.
     """
 
     repository: Repository
@@ -53,16 +57,22 @@ class Opened:
     tensors: dict[str, Tensor]
     auxiliary: dict[str, Tensor]
     inspection: Inspection
-    blueprint: Blueprint | None
+    blueprint: Blueprint | ClipBlueprint | None
     labels: tuple[str, ...]
     preprocessing: Preprocessing
     ignored_fields: tuple[str, ...]
     facts: dict[str, FileFacts]
+    tokenizer: TokenizerRules | None = None
 
     @property
     def declared(self) -> Declared:
         """Mean, deviation and size, as far as anybody says."""
         return self.preprocessing.declared
+
+    @property
+    def kind(self) -> ModelKind:
+        """What the model is."""
+        return ModelKind.CLIP if isinstance(self.blueprint, ClipBlueprint) else ModelKind.CLASSIFIER
 
     @property
     def file_bytes(self) -> int:
@@ -100,6 +110,13 @@ def open_model(repository: Repository, config: ScanConfig, progress: Progress) -
         opened = _open_checkpoint(repository, config, progress)
     else:
         opened = _open_repository(repository, make_plan(repository), config, progress)
+    if config.kind not in (None, opened.kind):
+        what = {ModelKind.CLIP: "a model of images and texts", ModelKind.CLASSIFIER: "an image classifier"}
+        raise UnsupportedError(
+            "unsupported_kind",
+            f"This is {what[opened.kind]}, and the request says {config.kind.value}.",
+            "Send kind=auto, or the kind that the files are of.",
+        )
     progress(0.9)
     at_hand = {file.path: file for file in repository.others}
     ignored = tuple(_gate(item, at_hand.get(item.path), repository.root) for item in repository.ignored)
@@ -147,7 +164,7 @@ def _open_checkpoint(repository: Repository, config: ScanConfig, progress: Progr
 
 def _open_repository(repository: Repository, plan: Plan, config: ScanConfig, progress: Progress) -> Opened:
     blueprint = plan.blueprint
-    if config.architecture not in ("auto", blueprint.name, blueprint.model, blueprint.variant):
+    if config.architecture not in ("auto", *blueprint.names):
         raise UnsupportedError(
             "unsupported_architecture",
             f"The configuration says {blueprint.name}, the request {config.architecture[:80]!r}.",
@@ -197,11 +214,12 @@ def _open_repository(repository: Repository, plan: Plan, config: ScanConfig, pro
         preprocessing=said,
         ignored_fields=plan.ignored_fields,
         facts=facts,
+        tokenizer=plan.tokenizer,
     )
 
 
 def _by_own_keys(
-    blueprint: Blueprint, module: nn.Module, files: list[Unwrapped]
+    blueprint: Blueprint | ClipBlueprint, module: nn.Module, files: list[Unwrapped]
 ) -> tuple[list[Unwrapped], dict[str, Tensor], dict[str, Tensor]]:
     """The files with their keys renamed, and what all of them hold together: (files, tensors, auxiliary)."""
     names = blueprint.network_keys(module, [key for found in files for key in found.tensors])

@@ -7,15 +7,19 @@ from typing import Any
 from core.errors import InvalidInputError, UnsupportedError
 from core.models.architectures import timm_configs, transformers_zoo
 from core.models.architectures.blueprint import Blueprint
+from core.models.clip import open_clip_configs
+from core.models.clip.blueprint import ClipBlueprint
+from core.models.clip.tokenizers import TokenizerRules
 from core.models.repository.labels import timm_labels, transformers_labels
 from core.models.repository.layouts import Repository, RepositoryKind
-from core.models.repository.names import CONFIG, PREPROCESSOR
-from core.models.repository.preprocess import Preprocessing, timm_preprocessing, transformers_preprocessing
-
-#: Types of configuration that hold an image and a text tower.
-_CLIP_TYPES = frozenset(
-    {"clip", "siglip", "siglip2", "metaclip_2", "altclip", "chinese_clip", "align", "blip", "flava", "owlvit", "xclip"}
+from core.models.repository.names import CONFIG, OPEN_CLIP_CONFIG, PREPROCESSOR
+from core.models.repository.preprocess import (
+    Preprocessing,
+    open_clip_preprocessing,
+    timm_preprocessing,
+    transformers_preprocessing,
 )
+
 _KNOWN_OF_TIMM_TEXT = """
 architecture architectures do_pooling dtype first_conv global_pool initializer_range label_descriptions label_names
 labels model_args model_type num_classes num_features pretrained_cfg problem_type torch_dtype transformers_version
@@ -32,40 +36,41 @@ class Plan:
         labels: class names by index; empty if nobody says.
         preprocessing: of the images.
         ignored_fields: fields of config.json that were not taken.
+        tokenizer: of a model of images and texts.
     """
 
-    blueprint: Blueprint
+    blueprint: Blueprint | ClipBlueprint
     labels: tuple[str, ...]
     preprocessing: Preprocessing
     ignored_fields: tuple[str, ...]
-
-
-def is_clip(repository: Repository) -> bool:
-    """Whether the repository holds a model of images and texts."""
-    if repository.kind is RepositoryKind.OPEN_CLIP:
-        return True
-    classes = repository.config.get("architectures")
-    names = classes if isinstance(classes, list) else []
-    classifies = any(isinstance(name, str) and name.endswith("ForImageClassification") for name in names)
-    return repository.config.get("model_type") in _CLIP_TYPES and not classifies
+    tokenizer: TokenizerRules | None = None
 
 
 def make_plan(repository: Repository) -> Plan:
-    """Reads the configurations of a repository of transformers or timm.
+    """Reads the configurations of a repository.
 
     Raises:
         InvalidInputError: `invalid_config`.
-        UnsupportedError: `unsupported_kind` (images and texts), `unsupported_architecture`, `unsupported_config`.
+        UnsupportedError: `unsupported_architecture`, `unsupported_config`, `unsupported_text_model`,
+            `unsupported_tokenizer`.
     """
-    if is_clip(repository):
-        raise UnsupportedError(
-            "unsupported_kind",
-            "This is a model of images and texts; the engine scans image classifiers.",
-            "`assay inspect` describes the repository; scanning it comes with a later version.",
-        )
+    if repository.kind is RepositoryKind.OPEN_CLIP:
+        return _open_clip_plan(repository)
     if repository.kind is RepositoryKind.TRANSFORMERS:
         return _transformers_plan(repository)
     return _timm_plan(repository)
+
+
+def _open_clip_plan(repository: Repository) -> Plan:
+    where = repository.root + OPEN_CLIP_CONFIG
+    config = repository.config.get("model_cfg")
+    if not isinstance(config, Mapping):
+        raise InvalidInputError("invalid_config", f"{where}: model_cfg is no object.", "Correct the file.")
+    options = open_clip_configs.check_model(config, f"{where}, model_cfg")
+    blueprint = ClipBlueprint("open_clip", open_clip_configs.tower_name(options), options)
+    said = open_clip_preprocessing(repository.config.get("preprocess_cfg"), where)
+    rules = open_clip_configs.tokenizer_rules(config["text_cfg"], f"{where}, text_cfg")
+    return Plan(blueprint, (), said, (), rules)
 
 
 def _transformers_plan(repository: Repository) -> Plan:

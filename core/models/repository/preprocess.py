@@ -12,6 +12,7 @@ Size = tuple[int, int]
 #: Filter names by Pillow's number.
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 _WHITE = 255.0
+_COLOURS = 3
 #: Processors that do not normalise unless they are told to, though their files hold a mean.
 _NEVER_NORMALISE = "MobileViT"
 
@@ -77,6 +78,29 @@ def timm_preprocessing(config: Mapping[str, Any], where: str, channels: int) -> 
         Declared(mean, std, size, where if mean or size else ""),
         float(crop) if _is_number(crop) and 0 < crop <= 1 else None,
         name if isinstance(name, str) and name in _FILTERS.values() else "",
+    )
+
+
+def open_clip_preprocessing(config: Any, where: str) -> Preprocessing:
+    """From `preprocess_cfg` of open_clip_config.json; what it leaves out is what open_clip takes then.
+
+    The size is the image tower's, whatever stands here.
+
+    Raises:
+        InvalidInputError: `invalid_config`.
+    """
+    from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+
+    said = config if isinstance(config, Mapping) else {}
+    mean = _values(said, "mean", where, _COLOURS) or OPENAI_DATASET_MEAN
+    std = _values(said, "std", where, _COLOURS) or OPENAI_DATASET_STD
+    if min(std) <= 0:
+        raise _invalid(where, "std must be positive")
+    name = said.get("interpolation", "bicubic")
+    return Preprocessing(
+        Declared(tuple(mean), tuple(std), None, where),
+        filter=name if isinstance(name, str) and name in _FILTERS.values() else "",
+        squash=said.get("resize_mode") == "squash",
     )
 
 

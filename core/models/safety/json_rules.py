@@ -25,7 +25,7 @@ _CODE = frozenset({"auto_map", "custom_pipelines", "kernel_config"})
 #: Keys that name another place to take weights from.
 _SOURCES = frozenset({"url", "file", "hf_hub_id", "hf_hub"})
 #: Keys that name another repository, and the repositories whose files are at hand.
-_NAMES = frozenset({"hf_tokenizer_name", "hf_model_name", "tokenizer_name"})
+_NAMES = frozenset({"hf_model_name"})
 _KNOWN_NAMES = frozenset(
     {
         "bert-base-uncased", "roberta-base", "xlm-roberta-base", "xlm-roberta-large", "camembert-base",
