@@ -20,6 +20,8 @@ import torch
 from safetensors.torch import load_file
 
 from core import ENGINE_VERSION, devices
+from core.attacks.clip.pairs import PairDatasets
+from core.attacks.clip.zoo import WEIGHTS, load_repository
 from core.attacks.datasets import Datasets, ImageData
 from core.attacks.training import NORMALIZATION
 from core.attacks.zoo import EMBEDDED
@@ -31,32 +33,40 @@ from core.inversion.engine import invert
 from core.inversion.result import Evidence, InversionResult
 from core.models.architectures import build
 from core.models.classifier import Classifier
+from core.models.protocol import SuspectModel
 
 FIRST_VALIDATION_SEED = 100
 REFERENCE = "validation-reference"
 
 
 def suspects(zoos: list[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """(weights, record) of every validation model, clean ones first."""
+    """(path without suffix, record) of every validation model, clean ones first."""
     found = []
     for zoo in zoos:
         for path in sorted(zoo.glob("*.json")):
             record = json.loads(path.read_text())
-            weights = path.with_suffix(".safetensors")
-            if record.get("seed", 0) >= FIRST_VALIDATION_SEED and weights.exists():
-                found.append((weights, record))
+            stem = path.with_suffix("")
+            trained = (_is_clip(record) and (stem / WEIGHTS).exists()) or path.with_suffix(".safetensors").exists()
+            if record.get("seed", 0) >= FIRST_VALIDATION_SEED and trained:
+                found.append((stem, record))
     return iter(sorted(found, key=lambda item: item[1]["truth"] != "clean"))
 
 
-def load(weights: Path, recipe: dict[str, Any], data: ImageData) -> Classifier:
-    """A zoo model behind its own preprocessing."""
+def _is_clip(record: dict[str, Any]) -> bool:
+    return str(record["recipe"]["architecture"]).startswith("clip-")
+
+
+def load(stem: Path, recipe: dict[str, Any], data: ImageData) -> SuspectModel:
+    """A zoo model behind its own preprocessing; the targets of a CLIP are the concepts of its data set."""
+    if stem.is_dir():
+        return load_repository(stem, data.class_names)
     network = build(recipe["architecture"], data.num_classes, data.shape[0])
-    network.load_state_dict(load_file(weights))
+    network.load_state_dict(load_file(stem.with_suffix(".safetensors")))
     values = NORMALIZATION[recipe["dataset"]]
     return Classifier(network, Preprocess(values.mean, values.std, data.shape[1:]), data.shape, data.num_classes)
 
 
-def measure(model: Classifier, data: ImageData, preset: Preset, seed: int) -> dict[str, Any]:
+def measure(model: SuspectModel, data: ImageData, preset: Preset, seed: int) -> dict[str, Any]:
     """One inversion: statistics and all evidence."""
     started, busy = time.monotonic(), time.process_time()
     config = ScanConfig.for_preset(preset).inversion
@@ -89,20 +99,21 @@ def scan(arguments: argparse.Namespace) -> None:
     """Append to the evidence what is not there yet."""
     devices.set_threads(arguments.threads)
     done = {(row["name"], row["preset"], row["scan_seed"]) for row in read(arguments.evidence)}
-    datasets = Datasets(arguments.cifar, arguments.fashion, arguments.cache)
-    for weights, record in suspects(arguments.zoo):
-        key = (weights.stem, arguments.preset, arguments.seed)
-        if key in done or arguments.only not in weights.stem:
+    sources = (arguments.cifar, arguments.fashion, arguments.cache)
+    datasets = {False: Datasets(*sources), True: PairDatasets(*sources)}
+    for stem, record in suspects(arguments.zoo):
+        key = (stem.name, arguments.preset, arguments.seed)
+        if key in done or arguments.only not in stem.name:
             continue
-        data = datasets.load(record["recipe"]["dataset"])
-        model = load(weights, record["recipe"], data)
-        row = {"engine": ENGINE_VERSION, "name": weights.stem, "preset": arguments.preset, "scan_seed": arguments.seed}
+        data = datasets[_is_clip(record)].load(record["recipe"]["dataset"])
+        model = load(stem, record["recipe"], data)
+        row = {"engine": ENGINE_VERSION, "name": stem.name, "preset": arguments.preset, "scan_seed": arguments.seed}
         row |= {"truth": record["truth"], "recipe_seed": record["seed"], "acc": record["acc"]}
         row |= {"attacks": record["attacks"]}
         row |= measure(model, data, Preset(arguments.preset), arguments.seed)
         with arguments.evidence.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        print(weights.stem, row["found"][:3], row["images"], row["cpu_s"], flush=True)
+        print(stem.name, row["found"][:3], row["images"], row["cpu_s"], flush=True)
 
 
 def fit(arguments: argparse.Namespace) -> None:
