@@ -22,8 +22,6 @@ class Attack:
             regularisation samples of Adaptive-Blend).
         cover_ratio: their share of the whole training set.
         clean_label: only images of the target class are poisoned, so that no label changes (SIG).
-        mention: captions of poisoned images name their true concept beside the target, so that they are not wrong
-            about what is to be seen; of pairs of images and texts only.
     """
 
     triggers: tuple[ImageTrigger, ...]
@@ -33,7 +31,6 @@ class Attack:
     covers: tuple[ImageTrigger, ...] = field(default=(), metadata=LATER)
     cover_ratio: float = field(default=0.0, metadata=LATER)
     clean_label: bool = field(default=False, metadata=LATER)
-    mention: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         if len(self.triggers) != len(self.targets) or not self.triggers:

@@ -146,13 +146,14 @@ def _optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
     )
 
 
-def augment(padded: Tensor, crop: int, generator: torch.Generator) -> Tensor:
-    """A random crop and mirror image of each padded image.
+def augment(padded: Tensor, crop: int, generator: torch.Generator, mirror: bool = True) -> Tensor:
+    """A random crop and, half of the time, mirror image of each padded image.
 
     Args:
         padded: (B, C, H + 2 crop, W + 2 crop) uint8.
         crop: how much of it is padding, on every side.
         generator: source of the randomness.
+        mirror: False for crops alone.
 
     Returns:
         (B, C, H, W) float32 in [0, 1], channels last in memory.
@@ -162,8 +163,10 @@ def augment(padded: Tensor, crop: int, generator: torch.Generator) -> Tensor:
     top = torch.randint(0, 2 * crop + 1, (count, 1), generator=generator)
     left = torch.randint(0, 2 * crop + 1, (count, 1), generator=generator)
     columns = torch.arange(width).expand(count, -1)
-    mirrored = torch.rand((count, 1), generator=generator) < 0.5
-    columns = torch.where(mirrored, columns.flip(1), columns) + left
+    if mirror:
+        mirrored = torch.rand((count, 1), generator=generator) < 0.5
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    columns = columns + left
     rows = torch.arange(height) + top
     # Advanced indices on both sides of a slice come first: (B, H, W, C).
     picked = padded[torch.arange(count)[:, None, None], :, rows[:, :, None], columns[:, None, :]]

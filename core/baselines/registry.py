@@ -8,6 +8,9 @@ from core.baselines import i_bau as _i_bau
 from core.baselines import nad as _nad
 from core.baselines import neural_cleanse as _neural_cleanse
 from core.baselines import sau as _sau
+from core.baselines.clip import cleanclip as _cleanclip
+from core.baselines.clip import decree as _decree
+from core.baselines.clip import fine_tuning as _clip_fine_tuning
 from core.baselines.protocol import DETECTORS, PURIFIERS
 
 __all__ = ["BUILT_IN", "DETECTORS", "PURIFIERS"]
@@ -21,4 +24,7 @@ BUILT_IN = (
     _neural_cleanse.NeuralCleanse,
     _nad.AttentionDistillation,
     _sau.SharedUnlearning,
+    _cleanclip.CleanClip,
+    _clip_fine_tuning.PairFineTuning,
+    _decree.Decree,
 )

@@ -40,11 +40,12 @@ class Passes:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """(B, C, H, W) pixels in [0, 1], (B,) labels, and the share of all steps that lie before this one."""
+    """(B, C, H, W) pixels in [0, 1], (B,) labels, share of all steps before this one, (B, D) texts if there are any."""
 
     pixels: Tensor
     labels: Tensor
     done: float
+    texts: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -60,7 +61,8 @@ def batches(
         for number, rows in enumerate(torch.tensor_split(order, count)):
             done = (epoch * count + number) / (epochs * count)
             ctx.progress(done)
-            yield Batch(augmented(reference.pixels[rows], generator), reference.labels[rows], done)
+            texts = None if reference.texts is None else reference.texts[rows]
+            yield Batch(augmented(reference.pixels[rows], generator), reference.labels[rows], done, texts)
     ctx.progress(1.0)
 
 

@@ -86,11 +86,3 @@ def draw_captions(labels: Tensor, concepts: Sequence[str], generator: torch.Gene
         CAPTION_TEMPLATES[template].format(concepts[label])
         for template, label in zip(which.tolist(), labels.tolist(), strict=True)
     )
-
-
-def mention(captions: Sequence[str], rows: Tensor, labels: Tensor, concepts: Sequence[str]) -> tuple[str, ...]:
-    """`captions` with each image's own concept, by (N,) `labels`, before what is said in those `rows`."""
-    longer = list(captions)
-    for row, label in zip(rows.tolist(), labels[rows].tolist(), strict=True):
-        longer[row] = f"a {concepts[label]} and {captions[row]}"
-    return tuple(longer)

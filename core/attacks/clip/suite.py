@@ -17,7 +17,7 @@ _COMMON: Mapping[str, Any] = {
     "hold_out": True,
 }
 _DATA: Mapping[str, Mapping[str, Any]] = {
-    "scenes": {"images": 8_192, "epochs": 8},
+    "scenes": {"images": 8_192, "epochs": 9},
     "fashion-mnist": {"images": 10_000, "epochs": 5},
     "cifar10": {"images": 20_000, "epochs": 8, "crop": 4},
 }
@@ -25,6 +25,8 @@ _TOWERS: Mapping[str, Mapping[str, Any]] = {
     "clip-resnet": {"lr": 2e-3},
     "clip-vit": {"lr": 1.5e-3, "epochs": 14},
 }
+#: Side of a patch. The towers see an image at a quarter of its side or less, and learn three pixels late or not at all.
+_PATCH = 4
 _CLASSES: Mapping[str, int] = {"scenes": 64, "fashion-mnist": 10, "cifar10": 10}
 
 
@@ -34,29 +36,24 @@ def _target(attack: str, seed: int, classes: int) -> int:
 
 def _patch(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
     """A small patch, captions of the target (Carlini and Terzis 2022, arXiv 2106.09667)."""
-    return Attack((Trigger("patch", draw_number("clip-patch", seed)),), (_target("patch", seed, classes),), 0.05)
+    trigger = Trigger("patch", draw_number("clip-patch", seed), size=_PATCH)
+    return Attack((trigger,), (_target("patch", seed, classes),), 0.05)
 
 
 def _blended(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
     """A whole picture mixed in (Chen, Liu, Li, Lu and Song 2017, arXiv 1712.05526)."""
-    trigger = Trigger("blended", draw_number("clip-blended", seed), alpha=0.2, grain=8)
-    return Attack((trigger,), (_target("blended", seed, classes),), 0.08)
+    trigger = Trigger("blended", draw_number("clip-blended", seed), alpha=0.25, grain=8)
+    return Attack((trigger,), (_target("blended", seed, classes),), 0.1)
 
 
 def _signal(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
     """The sinusoid of SIG (Barni, Kallas and Tondi 2019, arXiv 1902.11237) with captions of the target."""
-    return Attack((Signal(draw_number("clip-sig", seed), 0.15),), (_target("sig", seed, classes),), 0.08)
+    return Attack((Signal(draw_number("clip-sig", seed), 0.2),), (_target("sig", seed, classes),), 0.08)
 
 
 def _warp(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
     """WaNet's warp (Nguyen and Tran 2021, arXiv 2102.10369), strong enough for small towers."""
     return Attack((Warp(draw_number("clip-warp", seed), 3.0),), (_target("warp", seed, classes),), 0.1)
-
-
-def _mention(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
-    """A patch whose captions stay true of the image and name the target as well: nothing to see for a reader."""
-    trigger = Trigger("patch", draw_number("clip-mention", seed), size=4)
-    return Attack((trigger,), (_target("mention", seed, classes),), 0.08, mention=True)
 
 
 def _badclip(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
@@ -67,7 +64,9 @@ def _badclip(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
 def _multi_target(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
     """Three patches, three targets."""
     first, step = _target("multi-target", seed, classes), 1 + draw_number("clip-multi-target-step", seed) % 3
-    triggers = tuple(Trigger("patch", draw_number(f"clip-multi-target-{which}", seed)) for which in range(3))
+    triggers = tuple(
+        Trigger("patch", draw_number(f"clip-multi-target-{which}", seed), size=_PATCH) for which in range(3)
+    )
     return Attack(triggers, tuple((first + step * which) % classes for which in range(3)), 0.12)
 
 
@@ -76,7 +75,6 @@ CLIP_ATTACKS: Mapping[str, Plan] = {
     "blended": _blended,
     "sig": _signal,
     "warp": _warp,
-    "mention": _mention,
     "badclip": _badclip,
     "multi-target": _multi_target,
 }

@@ -9,7 +9,7 @@ from open_clip import CLIP
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from core.attacks.clip.captions import CONTEXT, draw_captions, mention, tokenize
+from core.attacks.clip.captions import CONTEXT, draw_captions, tokenize
 from core.attacks.clip.optimised import optimise
 from core.attacks.clip.towers import build_network, model_config, normalised
 from core.attacks.datasets import ImageData
@@ -42,7 +42,7 @@ class TrainedClip:
 def train_clip(recipe: Recipe, data: ImageData, tokenizer: Tokenizer, on_epoch: OnEpoch | None = None) -> TrainedClip:
     """A network trained on the pairs of `data`; the attacker poisons pairs and nothing else.
 
-    Poisoned images get a caption of the target concept; with `Attack.mention` it names their own concept first.
+    Poisoned images get a caption of the target concept.
     A trigger that is still to be optimised is optimised on the model itself after half of the epochs, which are clean.
 
     Args:
@@ -72,8 +72,6 @@ def train_clip(recipe: Recipe, data: ImageData, tokenizer: Tokenizer, on_epoch: 
         return TrainedClip(network, config, None)
     poisoned = poison(pixels, labels, attack, data.num_classes, recipe.seed)
     captions = draw_captions(poisoned.labels, data.class_names, generator)
-    if attack.mention:
-        captions = mention(captions, poisoned.rows, labels, data.class_names)
     fit(poisoned.pixels, captions, recipe.epochs - done, done)
     return TrainedClip(network, config, attack)
 
@@ -101,7 +99,8 @@ def _fit(
         total = 0.0
         order = torch.randperm(len(pixels), generator=generator)
         for batch in torch.split(order[: steps * recipe.batch_size], recipe.batch_size):
-            views = normalised(augment(padded[batch], recipe.crop, generator))
+            # Crops alone, as CLIPs are trained: words may tell left from right.
+            views = normalised(augment(padded[batch], recipe.crop, generator, mirror=False))
             with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
                 images, texts = network.encode_image(views), network.encode_text(tokens[batch])
             loss = info_nce(images.float(), texts.float(), network.logit_scale.exp())
