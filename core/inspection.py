@@ -18,10 +18,12 @@ from core.errors import AssayError, InvalidInputError, UnsafeError, UnsupportedE
 from core.inversion.engine import LEARNED, TARGETED
 from core.inversion.screening import blend_budget, budget, source_budget
 from core.models.architectures import build
-from core.models.intake import choose_size, describe_file, describe_model
+from core.models.clip.blueprint import ClipBlueprint
+from core.models.clip.texts import MAX_CLUSTERS
+from core.models.clip.tokenizers import open_tokenizer
+from core.models.intake import choose_size, describe_model
 from core.models.repository.layouts import Repository
 from core.models.repository.opening import Opened, open_model, sort_files
-from core.models.safety import check_file
 from core.models.source import Source
 from core.report.inspection import Cost, Finding, InspectionReport, Network, Preprocessing
 from core.report.schema import FileInfo, NotScanned
@@ -30,6 +32,14 @@ _TIMED_IMAGES = 4
 _REFERENCE = (
     "A reference set: clean images, some tens per class. Without one the verdict is backdoored or inconclusive, never "
     "clean, and nothing can be purified."
+)
+_PAIRS = (
+    "A reference set: clean images with captions, or in class folders, some hundreds. Without one the verdict is "
+    "backdoored or inconclusive, never clean, and nothing can be purified."
+)
+_VOCABULARY = (
+    "A vocabulary: names of what the model tells apart. Without one the class folders of the reference set are the "
+    "targets, or its captions, or groups of its images, which have no names."
 )
 _NORMALISATION = "Mean and standard deviation: no file says them, so the reference images decide, or send preprocess."
 _LABELS = "Class names: no file has them, so targets are shown by index."
@@ -54,12 +64,11 @@ def inspect(source: Source, config: ScanConfig, ctx: RunContext, *, threads: int
         except InvalidInputError as error:
             return _refused(error)
         try:
-            if repository.is_clip:
-                return _describe_clip(repository)
             opened = open_model(repository, config, lambda fraction: ctx.progress(0.8 * fraction))
         except InvalidInputError as error:
             return _refused(error, repository)
-    return _accepted(opened, config, ctx, threads)
+        unread = _without_tokenizer(opened)
+    return _accepted(opened, config, ctx, threads, unread)
 
 
 def _refused(error: AssayError, repository: Repository | None = None) -> InspectionReport:
@@ -83,34 +92,36 @@ def _not_scanned(repository: Repository | None) -> list[NotScanned]:
     return [NotScanned(path=item.path, reason=item.reason) for item in ignored]
 
 
-def _describe_clip(repository: Repository) -> InspectionReport:
-    """Recognised, gated and described; the engine for it is not there yet."""
-    files = []
-    for file in (*repository.weights, *repository.copies):
-        files.append(FileInfo(**describe_file(file.path, check_file(file.location, file.path))))
-    refusal = UnsupportedError(
-        "unsupported_kind",
-        "This is a model of images and texts; the engine scans image classifiers.",
-        "Scan a classifier that was made from it.",
-    )
-    return _refused(refusal, repository).model_copy(update={"kind": ModelKind.CLIP, "files": files})
+def _without_tokenizer(opened: Opened) -> list[str]:
+    """What is missing to read texts with, if anything."""
+    if opened.tokenizer is None:
+        return []
+    try:
+        open_tokenizer(opened.text_files, opened.tokenizer)
+    except InvalidInputError as error:
+        return [f"A tokenizer: {error.detail} {error.hint}"]
+    return []
 
 
-def _accepted(opened: Opened, config: ScanConfig, ctx: RunContext, threads: int) -> InspectionReport:
+def _accepted(opened: Opened, config: ScanConfig, ctx: RunContext, threads: int, unread: list[str]) -> InspectionReport:
     said = describe_model(opened)
     match, declared = opened.inspection.match, opened.declared
     size, size_source = choose_size(config, declared, match, None)
     shape = (match.in_channels, *size)
-    missing = [_REFERENCE]
+    clip = opened.kind is ModelKind.CLIP
+    missing = [_PAIRS if clip else _REFERENCE, *unread]
     if not declared.mean:
         missing.append(_NORMALISATION)
-    if not opened.labels:
+    if clip and not config.vocabulary:
+        missing.append(_VOCABULARY)
+    if not clip and not opened.labels:
         missing.append(_LABELS)
+    classes = len(config.vocabulary) if clip else match.num_classes
     network = Network(
         architecture=match.name,
         architecture_source=opened.inspection.source,
         alternatives=said["alternatives"],
-        num_classes=match.num_classes,
+        num_classes=classes,
         labels=list(opened.labels),
         input_shape=shape,
         parameters=said["parameters"],
@@ -129,7 +140,7 @@ def _accepted(opened: Opened, config: ScanConfig, ctx: RunContext, threads: int)
         outcome="accepted",
         findings=[],
         layout=opened.repository.kind.value,
-        kind=ModelKind.CLASSIFIER,
+        kind=opened.kind,
         files=[FileInfo(**file) for file in said["files"]],
         not_scanned=[NotScanned(**item) for item in said["not_scanned"]],
         ignored_fields=said["ignored_fields"],
@@ -142,7 +153,7 @@ def _accepted(opened: Opened, config: ScanConfig, ctx: RunContext, threads: int)
     except UnsupportedError as error:  # the network does not take images of that size
         return report.model_copy(update={"outcome": "unsupported", "findings": _refused(error).findings})
     ctx.progress(1.0)
-    return report.model_copy(update={"cost": _cost(match.num_classes, config, image_s, basis)})
+    return report.model_copy(update={"cost": _cost(classes or MAX_CLUSTERS, config, image_s, basis)})
 
 
 def _measure(opened: Opened, shape: tuple[int, int, int], threads: int) -> tuple[float, str]:
@@ -150,6 +161,8 @@ def _measure(opened: Opened, shape: tuple[int, int, int], threads: int) -> tuple
     match = opened.inspection.match
     if opened.blueprint is None:
         module = build(match.name, match.num_classes, match.in_channels).eval()
+    elif isinstance(opened.blueprint, ClipBlueprint):
+        module = opened.blueprint.image_tower(opened.blueprint.build().eval())
     else:
         module = opened.blueprint.build().eval()
     for parameter in module.parameters():

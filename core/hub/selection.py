@@ -13,12 +13,13 @@ from core.hub.errors import HubContentError
 from core.hub.source import SMALL_BYTES, HubFile
 
 #: Version of these rules; another choice of files gets another number.
-RULES = "1"
+RULES = "2"
 
 CONFIG, OPEN_CLIP_CONFIG, PREPROCESSOR = "config.json", "open_clip_config.json", "preprocessor_config.json"
-TOKENIZER = (
+TEXT_SIDE = (
     "added_tokens.json",
     "merges.txt",
+    "processor_config.json",
     "special_tokens_map.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -116,7 +117,7 @@ def _companions(layout: _Layout, root: dict[str, HubFile], read: Read) -> set[st
     if layout.config == CONFIG:
         wanted.add(PREPROCESSOR)
     if layout.config == OPEN_CLIP_CONFIG or _has_text_side(read(_small(root[CONFIG]))):
-        wanted.update(TOKENIZER)
+        wanted.update(TEXT_SIDE)
     return wanted & root.keys()
 
 

@@ -159,6 +159,7 @@ def describe_model(opened: Opened) -> dict[str, Any]:
         "alternatives": [other.name for other in opened.inspection.alternatives],
         "tried": list(opened.inspection.tried),
         "blueprint": None if opened.blueprint is None else opened.blueprint.to_json(),
+        "choices": [blueprint.to_json() for blueprint in opened.choices],
         "ignored_fields": list(opened.ignored_fields),
         "num_classes": match.num_classes,
         "labels": list(opened.labels),

@@ -59,7 +59,7 @@ class LoadedSuspect:
         """
         state = model.state_dict_for_export()
         with safe_open(str(self.intake_dir / WEIGHTS_FILE), framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys() if key not in state} | state
+            return {key: file.get_tensor(key) for key in set(file.keys()) - state.keys()} | state
 
     def as_published(self, model: SuspectModel) -> SuspectModel:
         """`model` with its weights rounded as the exports round them: what a reader of the files will run."""
@@ -140,8 +140,7 @@ def load_suspect(intake_dir: Path, config: ScanConfig) -> LoadedSuspect:
     beside = set(package.auxiliary)
     tensors = {key: value for key, value in load_file(str(intake_dir / WEIGHTS_FILE)).items() if key not in beside}
     if inspection["kind"] == ModelKind.CLIP.value:
-        clip, texts = load_clip(intake_dir, inspection, tensors, config)
-        who = inspection["declared"]["source"]
+        clip, texts, who = load_clip(intake_dir, inspection, tensors, config)
         return LoadedSuspect(intake_dir, clip, package, inspection, who, load_report(intake_dir), None, texts)
     reference = load_reference(intake_dir)
     height, width = inspection["input_size"]

@@ -39,7 +39,7 @@ class Network(_Model):
     architecture: str
     architecture_source: str = Field(description="request, inferred or config.")
     alternatives: list[str] = Field(description="Others that fit too; labelled reference images decide.")
-    num_classes: int
+    num_classes: int = Field(description="Of a model of images and texts: the names in the request's vocabulary.")
     labels: list[str] = Field(description="Class names by index; empty if the files have none.")
     input_shape: tuple[int, int, int] = Field(description="Channels, height, width.")
     parameters: int

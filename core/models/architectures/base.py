@@ -32,7 +32,7 @@ class Match:
 
     Attributes:
         name: canonical name: `build(name, num_classes, in_channels)` gives the network.
-        num_classes: K, from the head.
+        num_classes: K, from the head; 0 for a model of images and texts, whose targets are texts.
         in_channels: from the stem.
         size: (H, W) the weights demand; None if any size does.
         default_size: (H, W) to use when nothing else decides.

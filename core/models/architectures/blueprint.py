@@ -102,6 +102,11 @@ class Blueprint:
             return transformers_zoo.network_keys(module, keys)
         return {key: key.removeprefix(_TIMM_PREFIX) for key in keys}
 
+    @property
+    def spare(self) -> tuple[str, ...]:
+        """Patterns of keys that files hold and the network does without, beyond those that its class names."""
+        return ()
+
     def inspect(self, module: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> Inspection:
         """Checks that weights of these shapes, by the network's own keys, are this network's, all and no other.
 

@@ -4,6 +4,7 @@ A blueprint crosses from the parsing to the computing process as JSON and is che
 what the closed lists allow.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -12,13 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import UnsupportedError
-from core.models.architectures.base import Match
+from core.models.architectures.base import Match, Shapes
 from core.models.architectures.fit import compare
 from core.models.architectures.inference import Inspection
-from core.models.clip import open_clip_configs
-from core.models.clip.towers import OpenClipImageTower
+from core.models.clip.library import Library
+from core.models.clip.open_clip_library import OpenClip
+from core.models.clip.tokenizers import TokenizerRules
+from core.models.clip.transformers_library import Transformers
 
 CHANNELS = 3
+_LIBRARIES: Mapping[str, Library] = {"open_clip": OpenClip(), "transformers": Transformers()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +31,20 @@ class ClipBlueprint:
 
     Attributes:
         library: whose network it is.
-        model: the image tower in a word (open_clip), or the type of the configuration (transformers).
         options: checked fields.
     """
 
-    library: Literal["open_clip"]
-    model: str
+    library: Literal["open_clip", "transformers"]
     options: dict[str, Any]
+
+    @property
+    def _library(self) -> Library:
+        return _LIBRARIES[self.library]
+
+    @property
+    def model(self) -> str:
+        """The image tower in a word (open_clip), or the type of the configuration (transformers)."""
+        return self._library.name(self.options)
 
     @property
     def name(self) -> str:
@@ -55,9 +66,24 @@ class ClipBlueprint:
         Raises:
             UnsupportedError, InvalidInputError: the closed lists do not allow it.
         """
-        found = cls(**value)
-        open_clip_configs.check_model(found.options, found.name)
-        return found
+        return cls.checked(value["library"], value["options"], "the blueprint")[0]
+
+    @classmethod
+    def checked(
+        cls, library: Literal["open_clip", "transformers"], config: Mapping[str, Any], where: str
+    ) -> tuple["ClipBlueprint", tuple[str, ...]]:
+        """From a configuration: the blueprint, and the names of fields that were not taken.
+
+        Raises:
+            InvalidInputError: `invalid_config`.
+            UnsupportedError: `unsupported_config`, `unsupported_architecture`, `unsupported_text_model`.
+        """
+        found = _LIBRARIES[library].check(config, where)
+        return cls(library, found.taken), found.ignored
+
+    def tokenizer_rules(self, config: Mapping[str, Any]) -> TokenizerRules:
+        """How texts become numbers, from the configuration that this was made from."""
+        return self._library.tokenizer(config)
 
     def build(self) -> nn.Module:
         """The whole network with fresh weights.
@@ -65,7 +91,7 @@ class ClipBlueprint:
         Raises:
             UnsupportedError: `unsupported_config`: the fields contradict each other.
         """
-        return open_clip_configs.build(self.options)
+        return self._library.build(self.options)
 
     def build_meta(self) -> nn.Module:
         """The same without memory for weights."""
@@ -76,10 +102,28 @@ class ClipBlueprint:
             return self.build()
 
     def network_keys(self, module: nn.Module, keys: Iterable[str]) -> dict[str, str]:
-        """Key in the repository's weights -> key of `module`."""
-        return {key: key for key in keys}
+        """Key in the repository's weights -> key of `module`.
 
-    def inspect(self, module: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> Inspection:
+        Raises:
+            InvalidInputError: `invalid_checkpoint_keys`: two keys mean one tensor.
+        """
+        return self._library.network_keys(module, keys)
+
+    @property
+    def spare(self) -> tuple[str, ...]:
+        """Patterns of keys that files hold and the network does without."""
+        return self._library.spare
+
+    def without_spare(self, own: Shapes, shapes: Shapes) -> Shapes:
+        """`shapes` without what the network (whose shapes are `own`) does without."""
+        patterns = [re.compile(pattern) for pattern in self.spare]
+        return {
+            key: shape
+            for key, shape in shapes.items()
+            if key in own or not any(pattern.search(key) for pattern in patterns)
+        }
+
+    def inspect(self, module: nn.Module, shapes: Shapes) -> Inspection:
         """Checks that weights of these shapes, by the network's own keys, are this network's, all and no other.
 
         Raises:
@@ -93,36 +137,29 @@ class ClipBlueprint:
                 f"The weights do not fit the configuration. {misfit.describe()}.",
                 "Configuration and weights must be of one model, both towers of it.",
             )
+        return Inspection(self.match, "config", (), (self.name,))
+
+    @property
+    def match(self) -> Match:
+        """The network as what takes images; classes it has none."""
         size = self.image_size
-        return Inspection(Match(self.name, 0, CHANNELS, size, size, "imagenet"), "config", (), (self.name,))
+        return Match(self.name, 0, CHANNELS, size, size, "imagenet")
 
     @property
     def image_size(self) -> tuple[int, int]:
         """(H, W) that the weights demand."""
-        side = self.options["vision_cfg"].get("image_size", open_clip_configs.IMAGE_SIZE)
-        return (side[0], side[-1]) if isinstance(side, list) else (side, side)
-
-    @property
-    def context_length(self) -> int:
-        """Tokens of a text."""
-        return int(self.options["text_cfg"].get("context_length", open_clip_configs.CONTEXT_LENGTH))
-
-    @property
-    def vocab_size(self) -> int:
-        """Tokens that the text tower knows."""
-        return int(self.options["text_cfg"].get("vocab_size", open_clip_configs.VOCAB_SIZE))
+        return self._library.image_size(self.options)
 
     def image_tower(self, network: nn.Module) -> nn.Module:
         """The image tower of `network`, with the whole network's keys; it shares the weights."""
-        return OpenClipImageTower(network)
+        return self._library.image_tower(network)
 
     @torch.no_grad()
-    def embed(self, network: Any, tokens: Tensor) -> Tensor:
+    def embed(self, network: nn.Module, tokens: Tensor) -> Tensor:
         """(N, L) token numbers -> (N, D) text embeddings of any length."""
-        embedding: Tensor = network.encode_text(tokens)
-        return embedding
+        return self._library.embed(network, tokens)
 
     @torch.no_grad()
     def scale(self, network: Any) -> float:
-        """What cosines are multiplied with."""
+        """What cosines are multiplied with; a bias beside it moves all targets alike."""
         return float(network.logit_scale.float().exp().reshape(-1)[0])

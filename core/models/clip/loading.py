@@ -13,6 +13,7 @@ from core.config import Preprocess, ScanConfig
 from core.data.reference import load_reference, load_report
 from core.models.clip.adapter import ClipAdapter
 from core.models.clip.blueprint import ClipBlueprint
+from core.models.clip.choosing import choose
 from core.models.clip.texts import TokenisedTexts, anchor_directions, cluster, directions, nearest_names
 from core.models.clip.vocabulary import VocabularySource
 from core.models.loading_parts import freeze_unused, load_strictly, probe
@@ -52,7 +53,7 @@ class Texts:
 
 def load_clip(
     intake_dir: Path, inspection: Mapping[str, Any], tensors: Mapping[str, Tensor], config: ScanConfig
-) -> tuple[ClipAdapter, Texts]:
+) -> tuple[ClipAdapter, Texts, str]:
     """Builds both towers, loads the validated tensors strictly, embeds all texts and keeps the image tower.
 
     Args:
@@ -61,28 +62,34 @@ def load_clip(
         tensors: the whole network's, by its own keys.
         config: the one intake had; its seed is that of the clustering.
 
+    Returns:
+        The model, its texts, and who says mean and deviation.
+
     Raises:
-        UnsupportedError: `unsupported_input_size`.
+        UnsupportedError: `unsupported_input_size`, `unsupported_architecture` (see choosing.choose).
     """
-    blueprint = ClipBlueprint.from_json(inspection["blueprint"])
+    candidates = [ClipBlueprint.from_json(value) for value in (inspection["blueprint"], *inspection["choices"])]
+    declared = inspection["declared"]
+    said = (tuple(declared["mean"]), tuple(declared["std"])) if declared["mean"] else None
+    tokens = TokenisedTexts.load(intake_dir)
+    images = None if len(candidates) == 1 and said else load_reference(intake_dir)
+    blueprint, normalisation, who = choose(candidates, said, tensors, tokens, images)
     network = blueprint.build().eval()
     load_strictly(network, tensors)
     height, width = inspection["input_size"]
     shape = (inspection["in_channels"], int(height), int(width))
-    declared = inspection["declared"]
-    preprocess = Preprocess(tuple(declared["mean"]), tuple(declared["std"]), shape[1:])
+    preprocess = Preprocess(*normalisation, shape[1:])
     tower = blueprint.image_tower(network)
     freeze_unused(tower, probe(tower, shape, blueprint.name))
 
-    said = inspection["vocabulary"]
-    source = VocabularySource(said["source"])
-    tokens = TokenisedTexts.load(intake_dir)
+    vocabulary = inspection["vocabulary"]
+    source = VocabularySource(vocabulary["source"])
 
     def embed(rows: Tensor) -> Tensor:
         return blueprint.embed(network, rows)
 
     own = None if tokens.captions is None else directions(tokens.captions, embed)
-    names = tuple(said["names"])
+    names = tuple(vocabulary["names"])
     if tokens.vocabulary is not None:
         anchors = anchor_directions(tokens.vocabulary, embed)
     elif own is not None:
@@ -93,7 +100,8 @@ def load_clip(
         names = tuple(f"group {number}" for number in range(len(anchors)))
     labels = None if own is None else (own @ anchors.T).argmax(1)
     model = ClipAdapter(tower, anchors, blueprint.scale(network), preprocess, shape)
-    return model, Texts(names, source, tuple(said["templates"]), own, labels)
+    texts = Texts(names, source, tuple(vocabulary["templates"]), own, labels)
+    return model, texts, who or declared["source"]
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 TEXTS_FILE = "texts.safetensors"
 _BATCH = 64
-_CLUSTERS = 64
+MAX_CLUSTERS = 64
 _IMAGES_PER_CLUSTER = 4
 _ITERATIONS = 30
 
@@ -58,10 +58,10 @@ def anchor_directions(vocabulary: Tensor, embed: Callable[[Tensor], Tensor]) -> 
 def cluster(directions_: Tensor, seed: int) -> Tensor:
     """(N, D) rows of length one -> (K, D) centroids by spherical k-means (Dhillon and Modha 2001).
 
-    K is 64, or a quarter of N where that is less, and at least 2. Far rows are likely to be first centroids (k-means++); the
-    same seed gives the same centroids.
+    K is 64, or a quarter of N where that is less, and at least 2. The first centroids are drawn as in k-means++; the
+    same seed gives the same ones.
     """
-    count = max(2, min(_CLUSTERS, len(directions_) // _IMAGES_PER_CLUSTER))
+    count = max(2, min(MAX_CLUSTERS, len(directions_) // _IMAGES_PER_CLUSTER))
     generator = torch.Generator().manual_seed(seed)
     rows = directions_.cpu()
     centroids = rows[torch.randint(len(rows), (1,), generator=generator)]

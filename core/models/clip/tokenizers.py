@@ -23,12 +23,13 @@ TOKENIZER, TOKENIZER_CONFIG, VOCABULARY, MERGES = "tokenizer.json", "tokenizer_c
 #: The largest in use (256,000 pieces) has 35 MB.
 _MAX_BYTES = 64 << 20
 _MAX_DEPTH = 16
+_OPENAI_CLEANING = "lower"
 _CODE = "unsupported_tokenizer"
-_HINT = (
-    "Add the tokenizer.json that the model was trained with, or vocab.json and merges.txt. Images without texts and "
-    "without a vocabulary can be scanned without any."
-)
+_WITHOUT = "Images without captions and without a vocabulary can be scanned without a tokenizer."
+_HINT = f"Add the tokenizer.json that the model was trained with, or vocab.json and merges.txt. {_WITHOUT}"
 
+#: How texts are prepared before a tokenizer sees them: not at all, or as open_clip does it.
+CLEANINGS = ("none", "whitespace", "lower", "canonicalize")
 Encode = Callable[[Sequence[str]], list[list[int]]]
 
 
@@ -72,8 +73,9 @@ class TokenizerRules:
         context: tokens of a text.
         size: how many tokens the text tower knows.
         own: the model names a tokenizer; without its files there is none.
-        clean: how texts are prepared.
+        clean: one of `CLEANINGS`.
         strip_separator: separators become zero.
+        unusual: what the configuration asks for that is not done here; empty if nothing.
     """
 
     context: int
@@ -81,6 +83,7 @@ class TokenizerRules:
     own: bool
     clean: str
     strip_separator: bool = False
+    unusual: str = ""
 
 
 def open_tokenizer(files: Mapping[str, Path], rules: TokenizerRules) -> TextTokenizer:
@@ -94,6 +97,8 @@ def open_tokenizer(files: Mapping[str, Path], rules: TokenizerRules) -> TextToke
         InvalidInputError: `invalid_tokenizer`: a file cannot be read.
         UnsupportedError: `unsupported_tokenizer`: there is none, or it needs what is not here.
     """
+    if rules.unusual:
+        raise UnsupportedError(_CODE, f"The tokenizer cannot be used: {rules.unusual}.", _WITHOUT)
     if not rules.own and rules.size == OPENAI_VOCABULARY:
         return _openai(rules)
     if TOKENIZER in files or (VOCABULARY in files and MERGES in files):
@@ -108,7 +113,9 @@ def open_tokenizer(files: Mapping[str, Path], rules: TokenizerRules) -> TextToke
 def _openai(rules: TokenizerRules) -> TextTokenizer:
     from open_clip import SimpleTokenizer
 
-    tokenizer = SimpleTokenizer(context_length=rules.context, clean=rules.clean)
+    tokenizer = SimpleTokenizer(
+        context_length=rules.context, clean=_OPENAI_CLEANING if rules.clean == "none" else rules.clean
+    )
 
     def rows(texts: Sequence[str]) -> list[list[int]]:
         found: list[list[int]] = tokenizer(list(texts)).tolist()
@@ -118,13 +125,11 @@ def _openai(rules: TokenizerRules) -> TextTokenizer:
 
 
 def _from_files(files: Mapping[str, Path], rules: TokenizerRules) -> TextTokenizer:
-    from open_clip.tokenizer import get_clean_fn
-
     config = (
         _object(files[TOKENIZER_CONFIG], TOKENIZER_CONFIG, DEFAULT.config_bytes) if TOKENIZER_CONFIG in files else {}
     )
     backend = _backend(files)
-    clean = get_clean_fn(rules.clean)
+    clean = _cleaning(rules.clean)
     padding = _token(config, "pad_token")
     pad = backend.token_to_id(padding) if padding else None
     backend.enable_truncation(rules.context)
@@ -144,6 +149,15 @@ def _from_files(files: Mapping[str, Path], rules: TokenizerRules) -> TextTokeniz
     return TextTokenizer(rules.context, rules.size, backend.token_to_id(unknown) if unknown else None, rows)
 
 
+def _cleaning(name: str) -> Callable[[str], str]:
+    if name == "none":
+        return str
+    from open_clip.tokenizer import get_clean_fn
+
+    found: Callable[[str], str] = get_clean_fn(name)
+    return found
+
+
 def _backend(files: Mapping[str, Path]) -> Any:
     """A `tokenizers.Tokenizer`."""
     from tokenizers import Tokenizer
@@ -160,11 +174,9 @@ def _backend(files: Mapping[str, Path]) -> Any:
     if not vocabulary or not all(type(number) is int for number in vocabulary.values()):
         raise _invalid(VOCABULARY, "it is no table of token numbers")
     try:
-        merges = _merges(files[MERGES])
-        return CLIPTokenizer(vocab=vocabulary, merges=merges).backend_tokenizer
-    except (ValueError, TypeError, UnicodeDecodeError) as error:
-        raise _invalid(MERGES, str(error)[:200]) from error
-    except Exception as error:  # of the tokenizers library: a merge of what is no token
+        # pairs, which the library takes as well as lines: tokens may hold what lines are split at
+        return CLIPTokenizer(vocab=vocabulary, merges=_merges(files[MERGES])).backend_tokenizer  # type: ignore[arg-type]
+    except Exception as error:  # also the tokenizers library's own: a merge of what is no token
         raise _invalid(MERGES, str(error)[:200]) from error
 
 

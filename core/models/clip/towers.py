@@ -20,3 +20,22 @@ class OpenClipImageTower(nn.Module):
         """(B, C, H, W), normalised -> (B, D) embeddings of any length."""
         embedding: Tensor = self.visual(inputs)
         return embedding
+
+
+class TransformersImageTower(nn.Module):
+    """The image tower of CLIP or SigLIP of transformers, with its projection where there is one.
+
+    Args:
+        network: `transformers.CLIPModel` or `transformers.SiglipModel`; the tower shares its weights.
+    """
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.vision_model: nn.Module = network.vision_model
+        if hasattr(network, "visual_projection"):
+            self.visual_projection: nn.Module = network.visual_projection
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(B, C, H, W), normalised -> (B, D) embeddings of any length."""
+        embedding: Tensor = self.vision_model(pixel_values=inputs).pooler_output
+        return self.visual_projection(embedding) if hasattr(self, "visual_projection") else embedding

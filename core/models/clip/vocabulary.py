@@ -85,12 +85,13 @@ def known_templates(vocabulary: Vocabulary, tokenizer: TextTokenizer) -> Vocabul
 
     Such a prompt means something else than its name. One that stays is the bare name.
     """
-    if tokenizer.unknown is None or not vocabulary.names:
+    number = tokenizer.unknown
+    if number is None or not vocabulary.names:
         return vocabulary
-    names = list(vocabulary.names)
 
-    def unknown(template: str) -> int:
-        return int((tokenizer.encode([template.replace("{}", name) for name in names]) == tokenizer.unknown).sum())
+    def unknown(template: str) -> float:
+        texts = [template.replace("{}", name) for name in vocabulary.names]
+        return tokenizer.encode(texts).eq(number).sum().item()
 
     least = unknown("{}")
     kept = tuple(template for template in vocabulary.templates if unknown(template) <= least)

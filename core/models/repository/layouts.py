@@ -13,6 +13,7 @@ from core.models.repository.names import (
     OPEN_CLIP_CONFIG,
     OPEN_CLIP_WEIGHTS,
     PREPROCESSOR,
+    PROCESSOR,
     TIMM_WEIGHTS,
     TRANSFORMERS_WEIGHTS,
     Role,
@@ -24,6 +25,7 @@ from core.models.source import Source, SourceFile
 
 _MAX_TEXT_BYTES = 1 << 20
 _TOKENIZER_CONFIG = "tokenizer_config.json"
+_TRANSFORMERS_CONFIGS = (CONFIG, PREPROCESSOR, PROCESSOR)
 #: Types of configuration that hold an image and a text tower.
 _CLIP_TYPES = frozenset(
     {"clip", "siglip", "siglip2", "metaclip_2", "altclip", "chinese_clip", "align", "blip", "flava", "owlvit", "xclip"}
@@ -55,7 +57,7 @@ class Repository:
         kind: whose layout.
         root: the folder that all files are in, with a slash; empty if there is none.
         config: config.json (or open_clip_config.json); empty without one.
-        preprocessor: preprocessor_config.json; empty without one.
+        preprocessor: preprocessor_config.json, or its part of processor_config.json; empty without one.
         weights: the checkpoint, or its shards in the order of their names.
         index: which shard holds which tensor; None unless the weights are sharded.
         copies: further files whose weights must be the same ones.
@@ -104,14 +106,16 @@ def recognise(source: Source) -> Repository:
     weights = (files[chosen],) if index is None else _shards(index, files, root)
     copies = _copies(kind, files, weights) if index is None else ()
     config = configs.get(OPEN_CLIP_CONFIG if kind is RepositoryKind.OPEN_CLIP else CONFIG, {})
+    preprocessor: Mapping[str, Any] = configs.get(PREPROCESSOR, {})
     if texts := _is_clip(kind, config):
-        _check_tokenizer(files)
-    kept, ignored = _others(files, (*weights, *copies), chosen, texts=texts)
+        nested = _read_text_configs(files).get(PROCESSOR, {}).get("image_processor")
+        preprocessor = preprocessor or (nested if isinstance(nested, Mapping) else {})
+    kept, ignored = _others(kind, files, (*weights, *copies), chosen, texts=texts)
     return Repository(
         kind=kind,
         root=root,
         config=config,
-        preprocessor=configs.get(PREPROCESSOR, {}),
+        preprocessor=preprocessor,
         weights=weights,
         index=index,
         copies=copies,
@@ -145,10 +149,9 @@ def _is_clip(kind: RepositoryKind, config: Mapping[str, Any]) -> bool:
     return config.get("model_type") in _CLIP_TYPES and not classifies
 
 
-def _check_tokenizer(files: Mapping[str, SourceFile]) -> None:
-    """The file that a library would take a tokenizer's class from."""
-    if _TOKENIZER_CONFIG in files:
-        _read_config(files[_TOKENIZER_CONFIG])
+def _read_text_configs(files: Mapping[str, SourceFile]) -> dict[str, dict[str, Any]]:
+    """The files that a library would take the classes of a processor and a tokenizer from, checked."""
+    return {name: _read_config(files[name]) for name in (PROCESSOR, _TOKENIZER_CONFIG) if name in files}
 
 
 def _kind(configs: Mapping[str, Mapping[str, Any]]) -> RepositoryKind:
@@ -222,7 +225,7 @@ def _copies(
 
 
 def _others(
-    files: Mapping[str, SourceFile], used: tuple[SourceFile, ...], chosen: str, *, texts: bool
+    kind: RepositoryKind, files: Mapping[str, SourceFile], used: tuple[SourceFile, ...], chosen: str, *, texts: bool
 ) -> tuple[tuple[SourceFile, ...], tuple[Ignored, ...]]:
     kept: list[SourceFile] = []
     ignored: list[Ignored] = []
@@ -234,8 +237,10 @@ def _others(
             reason = "other weights: not scanned, not opened"
         elif role is Role.CONFIG and path.endswith(INDEX_SUFFIX) and path != chosen:
             reason = "index of other weights: not scanned"
-        elif role is Role.TOKENIZER and not texts:
+        elif role is Role.TEXTS and not texts:
             reason = "not needed to load the model, not opened"
+        elif kind is RepositoryKind.OPEN_CLIP and path in _TRANSFORMERS_CONFIGS:
+            reason = "of the same model in another library's layout: not scanned"
         elif role is Role.TEXT and not _is_small_text(file):
             reason = "not a small text"
         if reason:

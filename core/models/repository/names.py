@@ -6,10 +6,12 @@ from pathlib import PurePosixPath
 
 CONFIG, PREPROCESSOR, OPEN_CLIP_CONFIG = "config.json", "preprocessor_config.json", "open_clip_config.json"
 INDEX_SUFFIX = ".index.json"
-#: What a model of images and texts writes texts in numbers with; the same files make up its model on the Hub.
-TOKENIZER_FILES = (
+PROCESSOR = "processor_config.json"
+#: What a model of images and texts prepares both with, beside PREPROCESSOR; on the Hub they make up its model too.
+TEXT_FILES = (
     "added_tokens.json",
     "merges.txt",
+    PROCESSOR,
     "special_tokens_map.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -61,7 +63,7 @@ class Role(StrEnum):
     CONFIG = "config"
     TEXT = "text"
     CHECKPOINT = "checkpoint"
-    TOKENIZER = "tokenizer"
+    TEXTS = "texts"
     IGNORED = "ignored"
 
 
@@ -70,8 +72,8 @@ def role_of(path: str) -> tuple[Role, str]:
     name = path.lower()
     if path in (CONFIG, PREPROCESSOR, OPEN_CLIP_CONFIG) or ("/" not in path and path.endswith(INDEX_SUFFIX)):
         return Role.CONFIG, ""
-    if path in TOKENIZER_FILES:
-        return Role.TOKENIZER, ""
+    if path in TEXT_FILES:
+        return Role.TEXTS, ""
     if "/" in path:
         return Role.IGNORED, "in a folder below the model's: not part of the model"
     suffix = PurePosixPath(name).suffix

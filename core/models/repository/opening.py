@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from core.errors import AssayError, InvalidInputError, UnsafeError, UnsupportedE
 from core.models.architectures import Inspection, infer
 from core.models.architectures.blueprint import Blueprint
 from core.models.clip.blueprint import ClipBlueprint
+from core.models.clip.inference import infer_clip, is_clip
 from core.models.clip.tokenizers import TokenizerRules
 from core.models.declared import Declared, declared_preprocess, requested_preprocess
 from core.models.formats import read_checkpoint
@@ -31,6 +32,8 @@ from core.models.tensor_checks import check_tensors
 #: Largest network that is built. The largest classifiers in use have about two billions.
 MAX_PARAMETERS = 3_000_000_000
 
+#: What open_clip and transformers resize with for a CLIP whose files do not say.
+_USUAL_FILTER = "bicubic"
 Progress = Callable[[float], None]
 
 
@@ -50,6 +53,7 @@ class Opened:
         ignored_fields: fields of config.json that were not taken.
         facts: what the gate found out, by path.
         tokenizer: of a model of images and texts.
+        choices: further blueprints that the same weights fit: the reference set decides.
     """
 
     repository: Repository
@@ -63,6 +67,7 @@ class Opened:
     ignored_fields: tuple[str, ...]
     facts: dict[str, FileFacts]
     tokenizer: TokenizerRules | None = None
+    choices: tuple[ClipBlueprint, ...] = ()
 
     @property
     def declared(self) -> Declared:
@@ -73,6 +78,11 @@ class Opened:
     def kind(self) -> ModelKind:
         """What the model is."""
         return ModelKind.CLIP if isinstance(self.blueprint, ClipBlueprint) else ModelKind.CLASSIFIER
+
+    @property
+    def text_files(self) -> dict[str, Path]:
+        """What goes back unchanged, by name, among it the files of a tokenizer."""
+        return {PurePosixPath(file.path).name: file.location for file in self.repository.kept}
 
     @property
     def file_bytes(self) -> int:
@@ -147,7 +157,10 @@ def _open_checkpoint(repository: Repository, config: ScanConfig, progress: Progr
     found = unwrap(raw)
     check_tensors(found.tensors | found.auxiliary)
     progress(0.6)
-    inspection = infer(_shapes(found.tensors), config.architecture)
+    shapes = _shapes(found.tensors)
+    if is_clip(shapes):
+        return _lone_clip(repository, raw.facts, found, infer_clip(shapes, config.architecture), config)
+    inspection = infer(shapes, config.architecture)
     return Opened(
         repository=repository,
         package=_package(repository, [found], []),
@@ -159,6 +172,28 @@ def _open_checkpoint(repository: Repository, config: ScanConfig, progress: Progr
         preprocessing=Preprocessing(declared_preprocess(config, found, inspection.match)),
         ignored_fields=(),
         facts={file.path: raw.facts},
+    )
+
+
+def _lone_clip(
+    repository: Repository, facts: FileFacts, found: Unwrapped, blueprints: list[ClipBlueprint], config: ScanConfig
+) -> Opened:
+    first = blueprints[0]
+    [renamed], tensors, auxiliary = _by_own_keys(first, first.build_meta(), [found])
+    source = "inferred" if config.architecture == "auto" else "request"
+    return Opened(
+        repository=repository,
+        package=_package(repository, [renamed], []),
+        tensors=tensors,
+        auxiliary=auxiliary,
+        inspection=Inspection(first.match, source, (), (first.name,)),
+        blueprint=first,
+        labels=(),
+        preprocessing=Preprocessing(declared_preprocess(config, found, first.match), filter=_USUAL_FILTER),
+        ignored_fields=(),
+        facts={repository.weights[0].path: facts},
+        tokenizer=first.tokenizer_rules(first.options),
+        choices=tuple(blueprints[1:]),
     )
 
 
@@ -224,7 +259,8 @@ def _by_own_keys(
     """The files with their keys renamed, and what all of them hold together: (files, tensors, auxiliary)."""
     names = blueprint.network_keys(module, [key for found in files for key in found.tensors])
     own = module.state_dict()
-    patterns = [re.compile(text) for text in getattr(module, "_keys_to_ignore_on_load_unexpected", None) or ()]
+    said = getattr(module, "_keys_to_ignore_on_load_unexpected", None) or ()
+    patterns = [re.compile(text) for text in (*said, *blueprint.spare)]
     spare = frozenset(
         key for key, name in names.items() if name not in own and any(pattern.search(name) for pattern in patterns)
     )

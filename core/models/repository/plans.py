@@ -7,8 +7,7 @@ from typing import Any
 from core.errors import InvalidInputError, UnsupportedError
 from core.models.architectures import timm_configs, transformers_zoo
 from core.models.architectures.blueprint import Blueprint
-from core.models.clip import open_clip_configs
-from core.models.clip.blueprint import ClipBlueprint
+from core.models.clip.blueprint import CHANNELS, ClipBlueprint
 from core.models.clip.tokenizers import TokenizerRules
 from core.models.repository.labels import timm_labels, transformers_labels
 from core.models.repository.layouts import Repository, RepositoryKind
@@ -52,10 +51,12 @@ def make_plan(repository: Repository) -> Plan:
     Raises:
         InvalidInputError: `invalid_config`.
         UnsupportedError: `unsupported_architecture`, `unsupported_config`, `unsupported_text_model`,
-            `unsupported_tokenizer`.
+            also for models of images and texts.
     """
     if repository.kind is RepositoryKind.OPEN_CLIP:
         return _open_clip_plan(repository)
+    if repository.is_clip:
+        return _texts_plan(repository)
     if repository.kind is RepositoryKind.TRANSFORMERS:
         return _transformers_plan(repository)
     return _timm_plan(repository)
@@ -66,11 +67,17 @@ def _open_clip_plan(repository: Repository) -> Plan:
     config = repository.config.get("model_cfg")
     if not isinstance(config, Mapping):
         raise InvalidInputError("invalid_config", f"{where}: model_cfg is no object.", "Correct the file.")
-    options = open_clip_configs.check_model(config, f"{where}, model_cfg")
-    blueprint = ClipBlueprint("open_clip", open_clip_configs.tower_name(options), options)
+    blueprint, _ = ClipBlueprint.checked("open_clip", config, f"{where}, model_cfg")
     said = open_clip_preprocessing(repository.config.get("preprocess_cfg"), where)
-    rules = open_clip_configs.tokenizer_rules(config["text_cfg"], f"{where}, text_cfg")
-    return Plan(blueprint, (), said, (), rules)
+    return Plan(blueprint, (), said, (), blueprint.tokenizer_rules(config))
+
+
+def _texts_plan(repository: Repository) -> Plan:
+    """Of a model of images and texts of transformers."""
+    where = repository.root + CONFIG
+    blueprint, ignored = ClipBlueprint.checked("transformers", repository.config, where)
+    said = transformers_preprocessing(repository.preprocessor, repository.root + PREPROCESSOR, CHANNELS)
+    return Plan(blueprint, (), said, ignored, blueprint.tokenizer_rules(blueprint.options))
 
 
 def _transformers_plan(repository: Repository) -> Plan:
