@@ -50,6 +50,14 @@ class Suite(StrEnum):
     FULL = "full"
 
 
+class Kind(StrEnum):
+    """What a model is taken for."""
+
+    AUTO = "auto"
+    CLASSIFIER = ModelKind.CLASSIFIER
+    CLIP = ModelKind.CLIP
+
+
 class Reference(StrEnum):
     """How many clean images a defender has in a benchmark."""
 
@@ -115,6 +123,15 @@ def _reference(text: str | None) -> "ReferenceTarget | None":
         raise typer.BadParameter(error.detail, param_hint="--reference") from None
 
 
+def _vocabulary(text: str) -> str:
+    """The names, or what is in the file that is called so. Raises typer.BadParameter."""
+    path = Path(text)
+    try:
+        return path.read_text(encoding="utf-8-sig") if text and path.is_file() else text
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{text[:200]} cannot be read: {error}", param_hint="--vocabulary") from None
+
+
 def _asked(suspect: str, fields: dict[str, str]) -> tuple["ScanOptions", "Target"]:
     """Raises typer.BadParameter: what is wrong with an argument is wrong usage."""
     from pydantic import ValidationError
@@ -149,7 +166,14 @@ def scan(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     architecture: Annotated[str, typer.Option(help="auto, or a name such as preactresnet18.")] = "auto",
     preprocess: Annotated[str, typer.Option(help="auto, or JSON with mean, std and size.")] = "auto",
-    kind: Annotated[ModelKind, typer.Option(help="Kind of model.")] = ModelKind.CLASSIFIER,
+    kind: Annotated[Kind, typer.Option(help="Kind of model; auto: what its files say.")] = Kind.AUTO,
+    vocabulary: Annotated[
+        str, typer.Option(help="Names of a CLIP's targets: a,b,c, or a file with one a line.", show_default=False)
+    ] = "",
+    template: Annotated[
+        list[str] | None,
+        typer.Option(help="Prompt around each name, with one {}; may be repeated.", show_default=False),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Scan again even if the server has a result.")] = False,
 ) -> None:
     """Scan a model, here or on a server. The exit code is the verdict."""
@@ -164,6 +188,8 @@ def scan(
         "preprocess": preprocess,
         "purify": purify.value,
         "preset": preset.value,
+        "vocabulary": _vocabulary(vocabulary),
+        "templates": "\n".join(template or ()),
         "seed": str(seed),
         "force": "true" if force else "false",
     }

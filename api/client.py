@@ -110,12 +110,14 @@ class Client:
         body = {
             "model": dict(model),
             "reference_set": reference if reference_set is None else {"set": reference_set},
-            "kind": config.kind.value,
+            "kind": "auto" if config.kind is None else config.kind.value,
             "architecture": config.architecture,
             "preprocess": _preprocess(config),
             "purify": config.purify.value,
             "preset": config.preset.value,
             "seed": config.seed,
+            "vocabulary": list(config.vocabulary),
+            "templates": list(config.templates),
             "force": force,
         }
         return self._json("POST", "/v1/scans", json=body)

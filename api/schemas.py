@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 
 from api.examples import INSPECT_EXAMPLE, REFERENCE_SET_EXAMPLE, SUBMIT_EXAMPLE
 from api.filenames import clean_filename
+from api.wordlists import MAX_NAMES, MAX_TEMPLATES, check_names, check_templates, from_text
 from core.config import Preprocess, ScanConfig
 from core.domain import ModelKind, Preset, PurifyMode
 from core.errors import InvalidInputError, UnsupportedError
@@ -133,26 +134,45 @@ class ScanOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: ModelKind = ModelKind.CLASSIFIER
+    kind: Literal["auto"] | ModelKind = Field(default="auto", description="auto: what the files say.")
     architecture: Architecture = Field(default="auto", description="auto, or a name such as preactresnet18.")
     preprocess: Literal["auto"] | PreprocessSpec = "auto"
     purify: PurifyMode = Field(default=PurifyMode.AUTO, description="auto purifies only what is called backdoored.")
+    vocabulary: Annotated[list[str], Field(max_length=MAX_NAMES)] = Field(
+        default=[],
+        description="Names of the targets of a CLIP; without them class names or captions of the reference set.",
+        examples=[["cat", "dog", "traffic light"]],
+    )
+    templates: Annotated[list[str], Field(max_length=MAX_TEMPLATES)] = Field(
+        default=[],
+        description="Prompts around each name of a CLIP's targets, with one {}; without them the usual ones.",
+        examples=[["a photo of a {}."]],
+    )
     preset: Preset = Preset.STANDARD
     seed: Annotated[int, Field(ge=0, le=MAX_SEED, strict=True)] = 0
     force: Annotated[bool, Field(strict=True, description="Scan again even if there is a result.")] = False
+
+    @field_validator("vocabulary")
+    @classmethod
+    def _names(cls, value: list[str]) -> list[str]:
+        return check_names(value)
+
+    @field_validator("templates")
+    @classmethod
+    def _prompts(cls, value: list[str]) -> list[str]:
+        return check_templates(value)
 
     def to_config(self, *, has_reference: bool) -> ScanConfig:
         """The engine's configuration.
 
         Raises:
-            UnsupportedError: a kind of model this version cannot scan.
-            InvalidInputError: purification without a reference set.
+            InvalidInputError: purification without a reference set; a vocabulary for a classifier.
         """
-        if self.kind is not ModelKind.CLASSIFIER:
-            raise UnsupportedError(
-                "unsupported_kind",
-                f"Models of kind {self.kind.value} cannot be scanned by this version.",
-                "Kinds that can: classifier.",
+        if self.kind is ModelKind.CLASSIFIER and (self.vocabulary or self.templates):
+            raise InvalidInputError(
+                "invalid_vocabulary",
+                "A classifier has its own classes; vocabulary and templates are for models of images and texts.",
+                "Leave them out, or set kind to clip or auto.",
             )
         if self.purify is PurifyMode.ALWAYS and not has_reference:
             raise InvalidInputError(
@@ -165,10 +185,12 @@ class ScanOptions(BaseModel):
             preprocess = Preprocess.from_json(self.preprocess.model_dump())
         return ScanConfig.for_preset(
             self.preset,
-            kind=self.kind,
+            kind=None if self.kind == "auto" else self.kind,
             architecture=self.architecture,
             preprocess=preprocess,
             purify=self.purify,
+            vocabulary=tuple(self.vocabulary),
+            templates=tuple(self.templates),
             seed=self.seed,
         )
 
@@ -262,11 +284,11 @@ OPTION_FIELDS = tuple(ScanOptions.model_fields)
 
 
 def options_from_fields(fields: dict[str, str]) -> ScanOptions:
-    """Form fields are text; numbers, booleans and `preprocess` are read as JSON.
+    """Form fields are text; numbers, booleans and `preprocess` are read as JSON, lists as wordlists.from_text has it.
 
     Raises:
         pydantic.ValidationError: as for the JSON body.
-        InvalidInputError: `preprocess` is neither auto nor JSON.
+        InvalidInputError: `preprocess` is neither auto nor JSON; a list begins like JSON and is none.
     """
     values: dict[str, Any] = dict(fields)
     if "seed" in values and values["seed"].isascii() and values["seed"].isdigit() and len(values["seed"]) <= 20:
@@ -278,4 +300,9 @@ def options_from_fields(fields: dict[str, str]) -> ScanOptions:
             values["preprocess"] = json.loads(values["preprocess"])
         except (ValueError, RecursionError):
             raise InvalidInputError("invalid_request", "body.preprocess: neither auto nor a JSON object") from None
+    for name, separators in (("vocabulary", "\n,"), ("templates", "\n")):
+        try:
+            values[name] = from_text(fields.get(name, ""), separators)
+        except ValueError as error:
+            raise InvalidInputError("invalid_request", f"body.{name}: no JSON array ({error})") from None
     return ScanOptions.model_validate(values)

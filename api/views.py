@@ -152,7 +152,7 @@ class ModelOut(BaseModel):
     """A model and where it comes from."""
 
     id: str
-    kind: ModelKind
+    kind: ModelKind | None = Field(description="Known after the first scan that succeeded.")
     sha256: str
     architecture: str | None = Field(description="Known after the first scan that succeeded.")
     num_targets: int | None

@@ -13,6 +13,9 @@ from typing import Any
 from core.domain import ModelKind, Preset, PurifyMode
 
 
+_AUTO = "auto"
+
+
 @dataclass(frozen=True, slots=True)
 class InversionConfig:
     """Budget and prior of the blind inversion (E and M steps)."""
@@ -78,14 +81,15 @@ class ScanConfig:
         return cls(preset=preset, inversion=inversion, unlearning=unlearning, **options)
 
     def to_json(self) -> dict[str, Any]:
-        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+        value = asdict(self) | {"kind": self.kind or _AUTO}
+        return json.loads(json.dumps(value))  # type: ignore[no-any-return]
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "ScanConfig":
         """Inverse of to_json: the child process rebuilds exactly what was submitted."""
         preprocess = value["preprocess"]
         return cls(
-            kind=None if value["kind"] is None else ModelKind(value["kind"]),
+            kind=None if value["kind"] == _AUTO else ModelKind(value["kind"]),
             architecture=value["architecture"],
             preprocess=None if preprocess is None else Preprocess.from_json(preprocess),
             purify=PurifyMode(value["purify"]),

@@ -63,12 +63,13 @@ def publish_result(
             for position, item in enumerate(artifacts)
         ],
     )
-    models.describe(scan.checkpoint_id, report.model.architecture[:255], report.model.num_classes)
+    kind = report.model.kind
+    models.describe(scan.checkpoint_id, kind, report.model.architecture[:255], report.model.num_classes)
     purified = sorted(
         (item for item in artifacts if item.role in PURIFIED_ROLES), key=lambda item: PURIFIED_ROLES.index(item.role)
     )
     if purified:
         files = [(item.sha256, item.filename[:255]) for item in purified]
-        child = models.ensure(scan.org_id, files, report.model.kind, now)
-        models.describe(child, report.model.architecture[:255], report.model.num_classes)
+        child = models.ensure(scan.org_id, files, kind, now)
+        models.describe(child, kind, report.model.architecture[:255], report.model.num_classes)
         models.link(child, scan.checkpoint_id, scan.id)

@@ -151,7 +151,7 @@ class Reading(ServiceParts):
             return ModelView(
                 id=found.id,
                 org_id=found.org_id,
-                kind=found.kind,
+                kind=None if found.architecture is None else found.kind,
                 sha256=named,
                 architecture=found.architecture,
                 num_targets=found.num_targets,

@@ -6,7 +6,7 @@ The row in the database is the job. Nothing here publishes messages: callers do 
 import hashlib
 
 from core import ENGINE_VERSION
-from core.domain import JobState
+from core.domain import JobState, ModelKind
 from core.errors import ConflictError, UnavailableError
 from core.jobs.contents import Contents
 from core.jobs.deletion import Deletion
@@ -119,7 +119,7 @@ class JobService(Reading, Contents, Leases, Judging, Deletion, Uploads, Referenc
                 if scan_id is None:
                     filename = request.model_filename.replace("\0", "")[:255]
                     model_id = ModelRepository(session).ensure(
-                        org_id, [(request.model_sha256, filename)], request.config.kind, now
+                        org_id, [(request.model_sha256, filename)], request.config.kind or ModelKind.CLASSIFIER, now
                     )
                     candidate = new_id("scan", now)
                     if not scans.insert(

@@ -183,7 +183,7 @@ class ModelView:
 
     id: str
     org_id: str
-    kind: ModelKind
+    kind: ModelKind | None  # unknown before the first scan that succeeded
     sha256: str  # of the first file; of the manifest of a model of several
     architecture: str | None  # known after the first scan that succeeded
     num_targets: int | None

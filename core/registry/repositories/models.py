@@ -80,12 +80,12 @@ class ModelRepository(Repository):
         )
         return [(file, size) for file, size in rows]
 
-    def describe(self, model_id: str, architecture: str, num_targets: int) -> None:
+    def describe(self, model_id: str, kind: ModelKind, architecture: str, num_targets: int) -> None:
         """Note what a scan found out about the model."""
         self._session.execute(
             update(Checkpoint)
             .where(Checkpoint.id == model_id)
-            .values(architecture=architecture, num_targets=num_targets)
+            .values(kind=kind, architecture=architecture, num_targets=num_targets)
             .execution_options(synchronize_session=False)
         )
 

@@ -14,6 +14,7 @@ from worker import landlock, seccomp
 
 def test_lineage_leads_both_ways(client: TestClient, harness: Harness) -> None:
     scan = submit(client, b"lineage")
+    assert client.get(scan["links"]["model"]).json()["kind"] is None  # nobody has looked yet
     harness.finish(scan["id"], Verdict.BACKDOORED, purified=b"lineage-pure")
     suspect = client.get(scan["links"]["model"]).json()
     assert suspect["sha256"] == sha256(b"lineage")

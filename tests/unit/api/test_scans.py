@@ -1,5 +1,6 @@
 """Submitting, looking, waiting, canceling, deleting."""
 
+import json
 import threading
 import time
 from typing import Any
@@ -50,6 +51,25 @@ def test_options_reach_the_configuration(client: TestClient) -> None:
     assert [config[k] for k in ("architecture", "preset", "purify", "seed")] == ["resnet20", "fast", "never", 7]
 
 
+def test_the_kind_is_what_the_files_say_unless_it_is_asked_for(client: TestClient) -> None:
+    config = submit(client, b"kind by itself")["config"]
+    assert (config["kind"], config["vocabulary"], config["templates"]) == ("auto", [], [])
+
+
+def test_names_and_prompts_of_a_clip(client: TestClient) -> None:
+    """As JSON, and in the ways a form field has: what is asked for is the same."""
+    names, prompts = ["a red circle", "sea, sand"], ["a photo of a {}.", "{}"]
+    body = {"model": {"blob": upload(client, b"names")}, "kind": "clip", "vocabulary": names, "templates": prompts}
+    asked = client.post("/v1/scans", json=body).json()
+    assert (asked["config"]["vocabulary"], asked["config"]["templates"]) == (names, prompts)
+    for vocabulary in (" a red\tcircle \r\n\nsea, sand\n", json.dumps(names)):
+        fields = {"kind": "clip", "vocabulary": vocabulary, "templates": "a photo of a {}.\n{}"}
+        again = client.post("/v1/scans", files={"model": ("m", b"names")}, data=fields).json()
+        assert (again["id"], again["reused"]) == (asked["id"], True)
+    commas = client.post("/v1/scans", files={"model": ("m", b"names")}, data={"vocabulary": "sea, sand"}).json()
+    assert commas["config"]["vocabulary"] == ["sea", "sand"]
+
+
 def test_purification_without_reference_is_refused_at_once(client: TestClient) -> None:
     model = upload(client, b"no-reference")
     body = {"model": {"blob": model}, "reference_set": None, "purify": "always"}
@@ -59,7 +79,8 @@ def test_purification_without_reference_is_refused_at_once(client: TestClient) -
 @pytest.mark.parametrize(
     ("body", "code"),
     [
-        ({"model": {"blob": "M"}, "kind": "clip"}, "unsupported_kind"),
+        ({"model": {"blob": "M"}, "kind": "classifier", "vocabulary": ["a", "b"]}, "invalid_vocabulary"),
+        ({"model": {"blob": "M"}, "kind": "classifier", "templates": ["a {}"]}, "invalid_vocabulary"),
         ({"model": {"hf": "org/name"}}, "unsupported_source"),
         ({"model": {"url": "https://example.org/x"}}, "unsupported_source"),
         ({"model": {"blob": "M"}, "reference_set": {"path": "/etc/passwd"}}, "unsupported_source"),
@@ -89,6 +110,18 @@ GOOD: dict[str, Any] = {"model": {"blob": sha256(b"bad-input")}}
         {"reference_set": "auto"},
         {"reference_set": {"blob": None}},
         {"kind": "detector"},
+        {"kind": None},
+        {"vocabulary": "cat"},
+        {"vocabulary": ["cat"]},
+        {"vocabulary": ["cat", "dog", "Cat"]},
+        {"vocabulary": ["cat", " "]},
+        {"vocabulary": ["cat", "do\0g"]},
+        {"vocabulary": ["cat", "x" * 101]},
+        {"vocabulary": [f"name {i}" for i in range(1001)]},
+        {"templates": ["a photo"]},
+        {"templates": ["{} and {}"]},
+        {"templates": ["a {}", "a  {}"]},
+        {"templates": ["{}" + "x" * 200]},
         {"architecture": ""},
         {"architecture": "a b"},
         {"architecture": "x" * 101},
@@ -201,7 +234,9 @@ def test_one_form_uploads_and_submits(client: TestClient, harness: Harness) -> N
         ({"model": ("m", b"x")}, {"preprocess": "{"}, "invalid_request"),
         ({"model": ("m", b"x")}, {"preprocess": "[" * 10_000}, "invalid_request"),
         ({"model": ("m", b"x")}, {"architecture": "x" * 20_000}, "invalid_form"),
-        ({"model": ("m", b"x")}, {"kind": "clip"}, "unsupported_kind"),
+        ({"model": ("m", b"x")}, {"vocabulary": "[1, 2]"}, "invalid_request"),
+        ({"model": ("m", b"x")}, {"vocabulary": "[" * 10_000}, "invalid_request"),
+        ({"model": ("m", b"x")}, {"templates": "[}"}, "invalid_request"),
         ({"model": ("m", b"x")}, {"purify": "always"}, "reference_required"),
     ],
 )

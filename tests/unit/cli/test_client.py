@@ -17,7 +17,7 @@ from api import client as module
 from api import resumable
 from api.client import Client, ServerError
 from core.config import Preprocess, ScanConfig
-from core.domain import Preset
+from core.domain import ModelKind, Preset
 from core.errors import CanceledError, IntegrityError, UnavailableError, UnsupportedError
 from tests.support.cutting import cutting_proxy
 from tests.support.http import MIB, LiveServer, sha256
@@ -152,7 +152,13 @@ def test_all_options_reach_the_server(live: LiveServer, tmp_path: Path) -> None:
     path = tmp_path / "model"
     path.write_bytes(b"client options")
     config = ScanConfig.for_preset(
-        Preset.FAST, seed=9, architecture="resnet20", preprocess=Preprocess((0.5,), (0.25,), (8, 8))
+        Preset.FAST,
+        seed=9,
+        kind=ModelKind.CLIP,
+        architecture="resnet20",
+        preprocess=Preprocess((0.5,), (0.25,), (8, 8)),
+        vocabulary=("cat", "sea, sand"),
+        templates=("a {}.",),
     )
     with Client(live.address, live.harness.key) as client:
         scan = client.submit({"blob": client.upload(path)}, None, config)

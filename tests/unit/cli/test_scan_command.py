@@ -161,6 +161,25 @@ def test_here_and_on_a_server_the_reference_set_is_the_same(
     assert here["config_digest"] == there["config_digest"]
 
 
+@pytest.mark.parametrize("as_file", [False, True])
+def test_names_and_prompts_of_a_clip(remote: Cli, live: LiveServer, tmp_path: Path, as_file: bool) -> None:
+    model = tmp_path / "net.pth"
+    model.write_bytes(b"cli names %d" % as_file)
+    names = "a cat,a dog"
+    if as_file:
+        names = str(tmp_path / "names.txt")
+        Path(names).write_text("a cat\na dog\n")
+    act_as_worker(
+        live.harness, model.read_bytes(), lambda scan_id: live.harness.finish(scan_id, Verdict.BACKDOORED, b"p")
+    )
+    ran = remote("scan", model, "--vocabulary", names, "--template", "a photo of {}, far", "--template", "{}")
+    assert ran.code == 1, ran
+    page = live.harness.services.jobs.list("org_default", ScanFilter(model_sha256=sha256(model.read_bytes())))
+    (config,) = [scan.config for scan in page.items]
+    assert (config["kind"], config["vocabulary"]) == ("auto", ["a cat", "a dog"])
+    assert config["templates"] == ["a photo of {}, far", "{}"]
+
+
 def test_a_local_scan(cli: Cli, tmp_path: Path, images: Path, fake: None) -> None:
     model = write_script(tmp_path / "net.json", stages={"inverting": 0.1})
     target = tmp_path / "pure.safetensors"
@@ -228,6 +247,9 @@ def test_an_unreachable_server_is_a_failure(cli: Cli, tmp_path: Path) -> None:
         ["MODEL", "--seed", "x"],
         ["MODEL", "--architecture", "a b"],
         ["MODEL", "--preprocess", "{}"],
+        ["MODEL", "--vocabulary", "alone"],
+        ["MODEL", "--vocabulary", "MODEL"],
+        ["MODEL", "--template", "no place for the name"],
         ["MODEL", "--preprocess", "junk"],
         ["MODEL", "--out", "MISSING/x"],
         ["MODEL", "--nope"],
@@ -245,8 +267,8 @@ def test_wrong_usage(cli: Cli, tmp_path: Path, arguments: list[str]) -> None:
 
 def test_what_this_version_cannot_do_is_refused(cli: Cli, tmp_path: Path) -> None:
     model = write_script(tmp_path / "net.json")
-    ran = cli("scan", model, "--kind", "clip")
-    assert (ran.code, "unsupported_kind" in ran.err) == (4, True)
+    ran = cli("scan", model, "--kind", "classifier", "--vocabulary", "cat,dog")
+    assert (ran.code, "invalid_vocabulary" in ran.err) == (3, True)
     ran = cli("scan", model, "--purify", "always")
     assert (ran.code, "reference_required" in ran.err) == (3, True)
 
