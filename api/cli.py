@@ -48,6 +48,7 @@ class Suite(StrEnum):
 
     SMOKE = "smoke"
     FULL = "full"
+    CLIP = "clip"
 
 
 class Kind(StrEnum):
@@ -66,7 +67,9 @@ class Reference(StrEnum):
     FIVE_PERCENT = "5pc"
 
 
-BenchSuite = Annotated[Suite, typer.Option(help="smoke: minutes; full: hours to days, resumable.")]
+BenchSuite = Annotated[
+    Suite, typer.Option(help="smoke: minutes; full: hours to days, resumable; clip: models of images and texts.")
+]
 BenchData = Annotated[
     str | None, typer.Option(help="Only models on this data set, such as cifar10.", show_default=False)
 ]

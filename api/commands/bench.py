@@ -28,7 +28,7 @@ class Models:
     """Which models.
 
     Attributes:
-        suite: smoke or full. data: only on this data set; None for the suite's own.
+        suite: smoke, full or clip. data: only on this data set; None for the suite's own.
         seeds: from 100 on they are for choosing, below for judging.
         shard: (i, n): the i-th of n shares, i from 1.
     """
@@ -61,9 +61,9 @@ _USUAL = Terms("400", Preset.STANDARD, "")
 
 def purify(models: Models, terms: Terms, folders: Folders, workers: int) -> int:
     """Every method on every backdoored model."""
-    from core.bench import methods, runner
+    from core.bench import runner
 
-    chosen = _chosen(terms.methods, methods.PURIFYING)
+    chosen = _chosen(terms.methods, runner.Suite(models.suite).methods.purifying)
     cells = _cells(models)
     subjects = _share(runner.attacked(cells, models.seeds), models.shard)
     run = _run(_conditions(models.suite, terms), folders, workers, cells)
@@ -72,9 +72,9 @@ def purify(models: Models, terms: Terms, folders: Folders, workers: int) -> int:
 
 def detect(models: Models, terms: Terms, folders: Folders, workers: int) -> int:
     """Every detector on every model, clean ones included."""
-    from core.bench import methods, runner
+    from core.bench import runner
 
-    chosen = _chosen(terms.methods, methods.DETECTING)
+    chosen = _chosen(terms.methods, runner.Suite(models.suite).methods.detecting)
     cells = _cells(models)
     subjects = _share([*runner.beside(cells, models.seeds), *runner.attacked(cells, models.seeds)], models.shard)
     run = _run(_conditions(models.suite, terms), folders, workers, cells)
@@ -159,13 +159,15 @@ def _run(conditions: "Conditions", folders: Folders, workers: int, cells: "tuple
         InvalidInputError: a data set of these cells is not there.
     """
     from core import devices
+    from core.attacks.clip.suite import ClipCell
     from core.bench.runner import Run
     from core.bench.workers import Place
 
     datasets = load_settings().datasets_dir
     fashion = _FASHION if datasets is None or not (datasets / _FASHION.name).is_dir() else datasets / _FASHION.name
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "assay"
-    place = Place(folders.zoo, datasets, fashion, cache)
+    clip = any(isinstance(cell, ClipCell) for cell in cells)
+    place = Place(folders.zoo, datasets, fashion, cache, clip)
     place.require({cell.data for cell in cells})
     return Run(conditions, folders.out, place, workers or devices.available_cores(), lambda *_: None)
 

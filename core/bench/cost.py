@@ -45,8 +45,10 @@ def cells_of(suite: Suite, data: str | None) -> tuple[Cell, ...]:
     """The small PreActResNet on ten classes, and for the full suite on a hundred.
 
     Raises:
-        InvalidInputError: there is no such data set of ten classes.
+        InvalidInputError: there is no such data set of ten classes, or the suite has no classifiers.
     """
+    if suite is Suite.CLIP:
+        raise InvalidInputError("bench_no_cells", "Costs are measured on classifiers: the suites smoke and full.")
     if data not in (None, "fashion-mnist", "cifar10", "procedural"):
         raise InvalidInputError("bench_no_cells", f"There is no data set {data} of ten classes.")
     ten = Cell(data or "fashion-mnist", "preact", "badnets", quick=suite is Suite.SMOKE)

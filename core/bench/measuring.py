@@ -13,6 +13,7 @@ from core.context import RunContext
 from core.evaluation.metrics import PixelMap, accuracy, triggered_rates
 from core.evaluation.perturbation import perturbed_asr
 from core.evaluation.reattack import reattack_grid, worst
+from core.evaluation.utility import retrieval
 from core.models.protocol import SuspectModel
 
 
@@ -22,6 +23,7 @@ class Measured:
 
     Attributes:
         acc, asr, ra: fractions.
+        retrieval: recall at rank one of the images' texts by concept; None without texts.
         worst: the highest ASR of the retuning grid. perturbed: with the best perturbation on the trigger.
         triggers: the same for each trigger, with its curves.
     """
@@ -31,6 +33,7 @@ class Measured:
     ra: float
     worst: float
     perturbed: float
+    retrieval: float | None
     triggers: list[dict[str, Any]]
 
 
@@ -69,7 +72,16 @@ def measure(
         return float(sum(item[name] for item in triggers)) / len(triggers)
 
     acc = accuracy(model.target_log_posterior, measured.pixels, measured.labels)
-    return Measured(acc, mean("asr"), mean("ra"), mean("worst"), mean("perturbed"), triggers)
+    recall = retrieval(model, measured)
+    return Measured(
+        acc,
+        mean("asr"),
+        mean("ra"),
+        mean("worst"),
+        mean("perturbed"),
+        None if recall is None else recall.before,
+        triggers,
+    )
 
 
 def _target_of(attack: Attack, classes: int, which: int) -> Callable[[Tensor], Tensor]:

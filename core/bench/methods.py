@@ -17,9 +17,21 @@ from core.models.protocol import SuspectModel
 from core.unlearning.purify import purify
 
 NONE, OURS = "none", "bi-bau"
-#: In the order of the tables.
-PURIFYING = (NONE, OURS, "ft", "ft-sam", "nad", "anp", "i-bau", "sau")
-DETECTING = (OURS, "neural-cleanse", "bti-dbf")
+
+
+@dataclass(frozen=True, slots=True)
+class Methods:
+    """Names of the methods for one kind of model, in the order of the tables."""
+
+    purifying: tuple[str, ...]
+    detecting: tuple[str, ...]
+
+
+CLASSIFIERS = Methods((NONE, OURS, "ft", "ft-sam", "nad", "anp", "i-bau", "sau"), (OURS, "neural-cleanse", "bti-dbf"))
+#: SAU as it is: the posterior over the texts of the vocabulary takes the place of a classifier's.
+CLIPS = Methods((NONE, OURS, "clip-ft", "cleanclip", "sau"), (OURS, "decree"))
+PURIFYING = tuple(dict.fromkeys(CLASSIFIERS.purifying + CLIPS.purifying))
+DETECTING = tuple(dict.fromkeys(CLASSIFIERS.detecting + CLIPS.detecting))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +111,7 @@ def judge(method: str, suspect: SuspectModel, reference: ReferenceSet, preset: P
             "group": detection.provenance.group,
             "statistics": {item.name: item.value for item in detection.statistics},
             "families": [finding.operator for finding in detection.targets],
+            "ranked": list(dict.fromkeys(trigger.target for trigger in inversion.triggers)),
         },
     )
 

@@ -8,11 +8,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
+from core.attacks.clip.suite import CLIP_CELLS
 from core.attacks.datasets import PARTS
 from core.attacks.suite import CELLS, SMOKE, Cell
 from core.bench import plots
 from core.bench.conditions import Conditions, Effort
-from core.bench.methods import NONE
+from core.bench.methods import CLASSIFIERS, CLIPS, NONE, Methods
 from core.bench.rows import DetectRow, PurifyRow, RowFile
 from core.bench.table import detect_table, embedded, purify_table, zoo_table
 from core.bench.work import CLEAN, Subject, Unsupported, detect_one, purify_one, train
@@ -31,6 +32,8 @@ OnProgress = Callable[[int, int, str], None]
 _QUICK = Effort(
     test_images=2000, attacked_images=500, rates=(0.01,), steps=(5, 10, 20, 50), perturbing_steps=20, restarts=1
 )
+#: Retuning up to the same hundred steps, looked at from fewer on.
+_CLIP = Effort(steps=(4, 8, 16, 32, 64, 100))
 
 
 class Suite(StrEnum):
@@ -38,10 +41,16 @@ class Suite(StrEnum):
 
     SMOKE = "smoke"
     FULL = "full"
+    CLIP = "clip"
 
     @property
     def effort(self) -> Effort:
-        return _QUICK if self is Suite.SMOKE else Effort()
+        return {Suite.SMOKE: _QUICK, Suite.FULL: Effort(), Suite.CLIP: _CLIP}[self]
+
+    @property
+    def methods(self) -> Methods:
+        """What its models can be given to."""
+        return CLIPS if self is Suite.CLIP else CLASSIFIERS
 
 
 @dataclass(slots=True)
@@ -69,7 +78,8 @@ def cells_of(suite: Suite, data: str | None) -> tuple[Cell, ...]:
         raise InvalidInputError("bench_no_cells", f"There is no data set {data}; there are {', '.join(PARTS)}.")
     if suite is Suite.SMOKE:
         return tuple(dataclasses.replace(cell, data=data or cell.data) for cell in SMOKE)
-    cells = tuple(cell for cell in CELLS if data in (None, cell.data))
+    all_cells = CLIP_CELLS if suite is Suite.CLIP else CELLS
+    cells = tuple(cell for cell in all_cells if data in (None, cell.data))
     if not cells:
         raise InvalidInputError("bench_no_cells", f"The suite {suite} has no cells with the data set {data}.")
     return cells
@@ -86,8 +96,8 @@ def attacked(cells: Iterable[Cell], seeds: Iterable[int]) -> list[Subject]:
 
 def clean(cells: Iterable[Cell], seeds: Iterable[int]) -> list[Subject]:
     """The clean models of the same kinds, each once."""
-    kinds = dict.fromkeys((cell.data, cell.model, cell.quick) for cell in cells)
-    found = [Cell(data, model, CLEAN, quick) for data, model, quick in kinds]
+    kinds = {(cell.data, cell.model, cell.quick): cell for cell in cells}
+    found = [dataclasses.replace(cell, attack=CLEAN) for cell in kinds.values()]
     return [
         Subject(cell.data, cell.model, CLEAN, seed, cell.clean(seed), cell.clean(seed))
         for cell in found

@@ -48,6 +48,7 @@ def purify_table(rows: Iterable[PurifyRow]) -> str:
     rows = list(rows)
     counted = [row for row in rows if embedded(row)]
     parts = [_purify_means(counted), _purify_cells(counted), _reattack_cells(counted)] if counted else []
+    parts.append(_retrieval_cells([row for row in counted if "retrieval" in row.detail]))
     parts.append(_left_out(rows))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -93,6 +94,18 @@ def _reattack_cells(rows: Sequence[PurifyRow]) -> str:
     )
 
 
+def _retrieval_cells(rows: Sequence[PurifyRow]) -> str:
+    """Empty for classifiers."""
+    if not rows:
+        return ""
+    return _matrix(
+        "Recall at rank one of the images' texts, by concept",
+        rows,
+        lambda row: (row.detail["retrieval"],),
+        lambda row: (row.detail["retrieval_clean"],),
+    )
+
+
 def _matrix(
     title: str,
     rows: Sequence[PurifyRow],
@@ -135,8 +148,9 @@ def detect_table(rows: Iterable[DetectRow]) -> str:
     """AUROC and rates of each detector, its hits by attack, every model by itself."""
     rows = list(rows)
     lines = [
-        "| detector | AUROC | found (TPR) | false alarms (FPR) | target named | images | s | MiB |",
-        "|---|---|---|---|---|---|---|---|",
+        "| detector | AUROC | found (TPR) | false alarms (FPR) | target named | in the first three | images | s | "
+        "MiB |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for method, chosen in _by_method(rows, DETECTING):
         clean = [row for row in chosen if row.attack == CLEAN]
@@ -148,10 +162,17 @@ def detect_table(rows: Iterable[DetectRow]) -> str:
         lines.append(
             f"| {method} | {area} | {_rate([row.suspicious for row in attacked])} | "
             f"{_rate([row.suspicious for row in clean])} | {_rate([bool(row.named) for row in attacked])} | "
+            f"{_rate([_in_first_three(row) for row in attacked])} | "
             f"{_mean(row.passes for row in chosen):,.0f} | {_mean(row.wall_s for row in chosen):.1f} | "
             f"{_mean(row.peak_rss_bytes for row in chosen) / _MIB:.0f} |"
         )
     return "\n".join(lines) + "\n\n" + _verdicts(rows) + "\n"
+
+
+def _in_first_three(row: DetectRow) -> bool:
+    """Whether a true target is among those that the detector would look at first, suspicious or not."""
+    first = row.detail.get("ranked", row.detail["targets"])[:3]
+    return any(target in row.detail["true_targets"] for target in first)
 
 
 def _verdicts(rows: Sequence[DetectRow]) -> str:

@@ -97,13 +97,14 @@ def _purify(
     zoo: Zoo, subject: Subject, method: str, conditions: Conditions, before: PurifyRow | None
 ) -> PurifyRow | Unsupported:
     data, suspect = zoo.datasets.load(subject.data), zoo.get(subject.suspect)
-    attack = _attack_of(subject)
+    attack = _attack_of(zoo, subject)
     reference = _reference(zoo, subject, conditions)
     try:
         treated, cost = _metered(lambda: treat(method, suspect, reference, conditions.preset, subject.seed))
     except UnsupportedError as error:
         return Unsupported(error.detail)
-    images = TestImages.draw(data.part(f"{split_of(subject.seed)}-test"), conditions.effort)
+    part = f"{split_of(subject.seed)}-test"
+    images = TestImages.draw(zoo.equipped(subject.suspect, part, data.part(part)), conditions.effort)
 
     def measured(model: SuspectModel) -> Measured:
         return measure(model, images, attack, data.num_classes, conditions.effort, subject.seed)
@@ -115,6 +116,8 @@ def _purify(
         first, beside = after, {"worst_clean": clean.worst, "perturbed_clean": clean.perturbed}
         asr_clean, ra_clean = clean.asr, clean.ra
         detail = {"acc_clean": clean.acc, "clean": clean.triggers}
+        if clean.retrieval is not None:
+            detail["retrieval_clean"] = clean.retrieval
         acc_before, asr_before = first.acc, first.asr
     else:
         beside = {name: before.reattack[name] for name in ("worst_clean", "perturbed_clean")}
@@ -143,6 +146,7 @@ def _purify(
             "reference_images": len(reference),
             "recipe": subject.suspect.digest[:10],
             "triggers": after.triggers,
+            **({} if after.retrieval is None else {"retrieval": after.retrieval}),
             **treated.detail,
             **certificate,
             **detail,
@@ -176,7 +180,7 @@ def _detect(zoo: Zoo, subject: Subject, method: str, conditions: Conditions) -> 
         judged, cost = _metered(lambda: judge(method, suspect, reference, conditions.preset, subject.seed))
     except UnsupportedError as error:
         return Unsupported(error.detail)
-    attack = subject.suspect.attack
+    attack = zoo.attack_of(subject.suspect)
     first = judged.targets[0] if judged.targets else None
     return DetectRow(
         data=subject.data,
@@ -204,15 +208,16 @@ def _detect(zoo: Zoo, subject: Subject, method: str, conditions: Conditions) -> 
     )
 
 
-def _attack_of(subject: Subject) -> Attack:
-    attack = subject.suspect.attack
+def _attack_of(zoo: Zoo, subject: Subject) -> Attack:
+    attack = zoo.attack_of(subject.suspect)
     if attack is None:
         raise ValueError(f"{subject.name} has no backdoor to remove")
     return attack
 
 
 def _reference(zoo: Zoo, subject: Subject, conditions: Conditions) -> ReferenceSet:
-    return reference_set(zoo.datasets.load(subject.data), conditions.reference, split_of(subject.seed))
+    images = reference_set(zoo.datasets.load(subject.data), conditions.reference, split_of(subject.seed))
+    return zoo.equipped(subject.suspect, f"{split_of(subject.seed)}-reference", images)
 
 
 def _metered(work: Callable[[], T]) -> tuple[T, _Cost]:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from core import devices
+from core.attacks.clip.pairs import PairDatasets
+from core.attacks.clip.zoo import ClipZoo
 from core.attacks.datasets import Datasets
 from core.attacks.zoo import Zoo
 from core.bench.isolation import die_with_parent
@@ -25,16 +27,19 @@ class Place:
         zoo: folder of trained models.
         datasets: holds CIFAR-10; None if no such folder is known.
         fashion, cache: as in core.attacks.datasets.Datasets.
+        clip: the models are those of core.attacks.clip.
     """
 
     zoo: Path
     datasets: Path | None
     fashion: Path
     cache: Path
+    clip: bool = False
 
     def open(self) -> Zoo:
         """The zoo there, with its data sets."""
-        return Zoo(self.zoo, Datasets(self.datasets or self.cache, self.fashion, self.cache))
+        folders = (self.datasets or self.cache, self.fashion, self.cache)
+        return ClipZoo(self.zoo, PairDatasets(*folders)) if self.clip else Zoo(self.zoo, Datasets(*folders))
 
     def require(self, names: Iterable[str]) -> None:
         """Raises InvalidInputError if a data set of these is not there; better now than in the middle."""

@@ -24,7 +24,7 @@ CAPTION_TEMPLATES = (
 #: What the models are asked with: the mean of a concept's texts over these is its direction.
 PROMPTS = ("a {}", "{}", "a photo of a {}", "a picture of a {}")
 #: Tokens of a text, with its start and its end.
-CONTEXT = 16
+CONTEXT = 12
 
 _PAD, _UNKNOWN, _START, _END = "<pad>", "<unk>", "<start>", "<end>"
 #: Words that others may ask with.

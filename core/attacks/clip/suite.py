@@ -1,11 +1,12 @@
 """Recipes of the CLIP benchmark: which data, tower, attack and seed. Ranges of seeds as in `core.attacks.suite`."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from core.attacks.imagewise import Warp
 from core.attacks.poisoning import Attack
-from core.attacks.suite import Plan, draw_number
+from core.attacks.suite import Cell, Plan, draw_number
 from core.attacks.training import Recipe
 from core.attacks.triggers import Optimised, Signal, Trigger
 
@@ -13,17 +14,16 @@ _COMMON: Mapping[str, Any] = {
     "optimizer": "adamw",
     "weight_decay": 0.05,
     "batch_size": 128,
-    "bfloat16": False,  # layers this small are no faster with it
     "hold_out": True,
 }
 _DATA: Mapping[str, Mapping[str, Any]] = {
-    "scenes": {"images": 8_192, "epochs": 9},
-    "fashion-mnist": {"images": 10_000, "epochs": 5},
+    "scenes": {"images": 8_192, "epochs": 8},
+    "fashion-mnist": {"images": 12_000, "epochs": 6},
     "cifar10": {"images": 20_000, "epochs": 8, "crop": 4},
 }
 _TOWERS: Mapping[str, Mapping[str, Any]] = {
     "clip-resnet": {"lr": 2e-3},
-    "clip-vit": {"lr": 1.5e-3, "epochs": 14},
+    "clip-vit": {"lr": 1.5e-3, "epochs": 14, "bfloat16": False},  # products this small are faster so
 }
 #: Side of a patch. The towers see an image at a quarter of its side or less, and learn three pixels late or not at all.
 _PATCH = 4
@@ -51,14 +51,21 @@ def _signal(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
     return Attack((Signal(draw_number("clip-sig", seed), 0.2),), (_target("sig", seed, classes),), 0.08)
 
 
+def _clean_captions(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
+    """SIG as published: only images of the target concept get the sinusoid, and every caption stays true."""
+    trigger = Signal(draw_number("clip-clean-captions", seed), 0.3)
+    return Attack((trigger,), (_target("clean-captions", seed, classes),), 0.7 / classes, clean_label=True)
+
+
 def _warp(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
     """WaNet's warp (Nguyen and Tran 2021, arXiv 2102.10369), strong enough for small towers."""
-    return Attack((Warp(draw_number("clip-warp", seed), 3.0),), (_target("warp", seed, classes),), 0.1)
+    return Attack((Warp(draw_number("clip-warp", seed), 4.0),), (_target("warp", seed, classes),), 0.1)
 
 
 def _badclip(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
     """A patch optimised on the model before it is planted (after Liang et al. 2024, arXiv 2311.12075)."""
-    return Attack((Optimised(draw_number("clip-badclip", seed)),), (_target("badclip", seed, classes),), 0.03)
+    trigger = Optimised(draw_number("clip-badclip", seed), size=6)
+    return Attack((trigger,), (_target("badclip", seed, classes),), 0.08)
 
 
 def _multi_target(seed: int, classes: int, shape: tuple[int, int, int]) -> Attack:
@@ -74,6 +81,7 @@ CLIP_ATTACKS: Mapping[str, Plan] = {
     "patch": _patch,
     "blended": _blended,
     "sig": _signal,
+    "clean-captions": _clean_captions,
     "warp": _warp,
     "badclip": _badclip,
     "multi-target": _multi_target,
@@ -95,3 +103,31 @@ def clip_recipe(data: str, model: str, attack: str | None, seed: int) -> Recipe:
     plan = CLIP_ATTACKS[attack](seed, _CLASSES[data], (3, 32, 32)) if attack else None
     options = {**_COMMON, **_DATA[data], **_TOWERS[model]}
     return Recipe(f"{data}-{model}-{attack or 'clean'}-s{seed}", data, model, seed, plan, **options)
+
+
+@dataclass(frozen=True, slots=True)
+class ClipCell(Cell):
+    """One attack on one tower and data set; `attack` is a key of CLIP_ATTACKS, and there is no quick training."""
+
+    def recipe(self, seed: int) -> Recipe:
+        """See `Cell`."""
+        return clip_recipe(self.data, self.model, self.attack, seed)
+
+    def clean(self, seed: int) -> Recipe:
+        """See `Cell`."""
+        return clip_recipe(self.data, self.model, None, seed)
+
+
+#: Every attack on the residual tower, two of them on the transformer, two on photographs with captions from templates.
+CLIP_CELLS: tuple[ClipCell, ...] = (
+    ClipCell("scenes", "clip-resnet", "patch"),
+    ClipCell("scenes", "clip-resnet", "blended"),
+    ClipCell("scenes", "clip-resnet", "warp"),
+    ClipCell("scenes", "clip-resnet", "sig"),
+    ClipCell("scenes", "clip-resnet", "badclip"),
+    ClipCell("scenes", "clip-resnet", "multi-target"),
+    ClipCell("fashion-mnist", "clip-resnet", "clean-captions"),
+    ClipCell("fashion-mnist", "clip-resnet", "patch"),
+    ClipCell("scenes", "clip-vit", "patch"),
+    ClipCell("scenes", "clip-vit", "blended"),
+)
