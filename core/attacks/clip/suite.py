@@ -131,3 +131,10 @@ CLIP_CELLS: tuple[ClipCell, ...] = (
     ClipCell("scenes", "clip-vit", "patch"),
     ClipCell("scenes", "clip-vit", "blended"),
 )
+
+#: What the demo shows; seeds of their own.
+CLIP_EXAMPLES: tuple[Recipe, ...] = (
+    clip_recipe("scenes", "clip-resnet", None, 11),
+    clip_recipe("scenes", "clip-resnet", "patch", 12),
+    clip_recipe("scenes", "clip-resnet", "blended", 13),
+)
