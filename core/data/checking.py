@@ -8,9 +8,11 @@ from typing import Any
 
 from PIL import Image
 
+from core.data.contents import sort_members
 from core.data.images import Size, decode, open_image, picture_size
 from core.data.labels import FoundLabels, class_index, find_labels
 from core.data.members import Members, open_members
+from core.data.pairs import FoundCaptions, find_captions
 from core.data.rejects import ImageRejectedError, Reject
 from core.errors import InvalidInputError
 
@@ -74,26 +76,33 @@ def check_reference(path: Path, on_progress: Callable[[float], None]) -> dict[st
 
     Returns:
         Facts as JSON: images, images_used, labelled, label_kind ("index", "name" or null), classes (label, index,
-        images; capped), classes_total, formats, sizes (smallest and largest side), rejected (file, code, reason;
-        capped) and rejected_total.
+        images; capped), classes_total, captioned, captions_distinct, captions_source, sizes (smallest and largest
+        side), rejected (file, code, reason; capped) and rejected_total. Images are used that a classifier or a model
+        of images and texts would use.
 
     Raises:
-        InvalidInputError, UnsafeError, UnsupportedError: see members.open_members, labels.find_labels and `pictures`;
-            `reference_too_small`.
+        InvalidInputError, UnsafeError, UnsupportedError: see members.open_members, labels.find_labels,
+            pairs.find_captions and `pictures`; `reference_too_small`.
     """
     with open_members(path) as members:
         found = find_labels(members.names, members.read)
+        captions = find_captions(members.names, members.read)
         rejected = list(found.rejected)
-        used: list[int] = []
+        if captions is not None:
+            rejected += [reject for reject in captions.rejected if reject not in found.rejected]
+        images = sorted({*found.images, *(() if captions is None else captions.images)})
+        used: set[str] = set()
         sides: list[int] = []
-        for picture in pictures(members, found.images, "RGB", rejected, on_progress):
-            used.append(picture.index)
+        for picture in pictures(members, images, "RGB", rejected, on_progress):
+            used.add(images[picture.index])
             sides += picture.image.size
+        count = sort_members(members.names).offered
     require_enough(len(used), rejected)
     return {
-        "images": len(members.names),
+        "images": count,
         "images_used": len(used),
         **_label_facts(found, used),
+        **_caption_facts(captions, used),
         "sizes": {"smallest_side": min(sides), "largest_side": max(sides)},
         "rejected": [
             {"file": item.file[:_MAX_TEXT], "code": item.code, "reason": item.reason[:_MAX_TEXT]}
@@ -131,10 +140,17 @@ def native_size(members: Members, names: list[str], peeks: int = 200) -> Size | 
     return next(iter(sizes)) if len(sizes) == 1 else None
 
 
-def _label_facts(found: FoundLabels, used: list[int]) -> dict[str, Any]:
+def _caption_facts(found: FoundCaptions | None, used: set[str]) -> dict[str, Any]:
+    if found is None:
+        return {"captioned": 0, "captions_distinct": 0, "captions_source": None}
+    texts = [text for image, text in zip(found.images, found.captions, strict=True) if image in used]
+    return {"captioned": len(texts), "captions_distinct": len(set(texts)), "captions_source": found.source}
+
+
+def _label_facts(found: FoundLabels, used: set[str]) -> dict[str, Any]:
     if found.texts is None:
         return {"labelled": False, "label_kind": None, "classes": [], "classes_total": 0}
-    counts = Counter(found.texts[i] for i in used)
+    counts = Counter(text for image, text in zip(found.images, found.texts, strict=True) if image in used)
     by_index = all(class_index(text) is not None for text in counts)
     classes = [
         {"label": text[:_MAX_TEXT], "index": class_index(text) if by_index else None, "images": count}

@@ -37,6 +37,11 @@ class Contents:
     others: list[str]
 
     @property
+    def offered(self) -> int:
+        """How many files are images or stand where images should: what is used is compared with it."""
+        return len(self.images) + len(self.others)
+
+    @property
     def captioned(self) -> bool:
         """Whether something says captions; folders are no classes then."""
         return self.caption_table is not None or bool(self.texts)

@@ -107,13 +107,19 @@ def _plausible(header: Header) -> Header:
     return header
 
 
-def _format(content: bytes) -> str:
+def magic_of(content: bytes) -> str | None:
+    """The format that a file begins like; None if that is none of the three."""
     if content.startswith(_PNG_MAGIC):
         return PNG
     if content.startswith(b"\xff\xd8\xff"):
         return JPEG
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return WEBP
+    return WEBP if content[:4] == b"RIFF" and content[8:12] == b"WEBP" else None
+
+
+def _format(content: bytes) -> str:
+    known = magic_of(content)
+    if known is not None:
+        return known
     if content[4:8] == b"ftyp":
         brand = content[8:12].decode("ascii", "replace")
         found: str | None = "HEIF or AVIF" if brand in ("heic", "heix", "mif1", "avif", "avis", "msf1") else "a video"

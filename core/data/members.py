@@ -1,4 +1,4 @@
-"""The files of a reference set: members of a zip archive or of a folder, by name, never extracted."""
+"""The files of a reference set: members of an archive or of a folder, by name, never extracted."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from core.data.parquet import is_parquet, parquet_members
 from core.data.rejects import MemberUnreadableError
+from core.data.tar import is_tar, read_tar
 from core.errors import InvalidInputError, UnsafeError, UnsupportedError
 from core.models.safety.limits import Limits
 from core.models.safety.refusals import Subject
@@ -17,7 +19,10 @@ from core.models.safety.zip_structure import ZipMember
 LIMITS = Limits(members=100_000, unpacked_bytes=8 << 30, ratio=1_000)
 MAX_MEMBER_BYTES = 64 << 20
 _NAME = "reference set"
-_HINT = "Send a zip archive of class folders with PNG, JPEG or WEBP images, or of images and labels.csv."
+_HINT = (
+    "Send PNG, JPEG or WEBP images in a zip archive (class folders, labels.csv, captions.csv, or texts beside them), a "
+    "tar archive of the kind of webdataset, or one Parquet file."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +35,30 @@ class Members:
 
 @contextmanager
 def open_members(path: Path) -> Iterator[Members]:
-    """The members of the archive or folder at `path`; dot files and what macOS adds are left out.
+    """The members of the archive, Parquet file or folder at `path`; dot files and what macOS adds are left out.
 
     Raises:
-        UnsupportedError: `unsupported_reference_format`: neither zip nor folder; or as the zip rules have it.
-        UnsafeError, InvalidInputError: `unsafe_archive_...`, `invalid_archive`: see zip_rules.open_repository_zip.
+        UnsupportedError: `unsupported_reference_format`: none of these; or as the rules for archives have it.
+        UnsafeError, InvalidInputError: `unsafe_archive_...`, `invalid_archive`: see zip_rules.open_repository_zip and
+            tar.read_tar; `invalid_parquet`, `unsupported_parquet`: see parquet.parquet_members.
     """
     if path.is_dir():
         yield _folder(path)
         return
     with path.open("rb") as file:
-        head = file.read(4)
-    if head not in (b"PK\x03\x04", b"PK\x05\x06"):
-        raise UnsupportedError("unsupported_reference_format", "The reference set is no zip archive.", _HINT)
-    members = {member.name: member for member in open_repository_zip(path, LIMITS, _NAME)}
+        head = file.read(512)
+    if is_parquet(head):
+        yield Members(*parquet_members(path))
+        return
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        found = open_repository_zip(path, LIMITS, _NAME)
+    elif is_tar(head):
+        with mapped(path) as data:
+            found = read_tar(data, _NAME, LIMITS)
+    else:
+        what = "packed as a whole (gzip)" if head.startswith(b"\x1f\x8b") else "no zip or tar archive"
+        raise UnsupportedError("unsupported_reference_format", f"The reference set is {what}.", _HINT)
+    members = {member.name: member for member in found}
     with mapped(path) as data:
         yield Members(
             tuple(sorted(name for name in members if not _is_clutter(name))),

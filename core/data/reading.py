@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from core.data.checking import native_size, pictures, require_enough, shortened
+from core.data.contents import sort_members
 from core.data.images import Size, fit
 from core.data.labels import Labelling, find_labels, match_labels, own_classes
 from core.data.members import Members, open_members
@@ -154,7 +155,7 @@ def _decode(
         labels = torch.tensor([labelling.labels[i] for i in kept], dtype=torch.int64)
     texts = None if captions is None else tuple(captions.captions[i] for i in kept)
     report = {
-        "images": len(members.names),
+        "images": sort_members(members.names).offered,
         "images_used": len(kept),
         "labelled": labels is not None or texts is not None,
         "class_names": list(labelling.class_names),

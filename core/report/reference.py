@@ -35,7 +35,7 @@ class Sizes(_Model):
 class ReferenceFacts(_Model):
     """What looking through every pixel of a set has found."""
 
-    images: int = Field(description="Files in it.")
+    images: int = Field(description="Files in it, without tables and texts.")
     images_used: int
     labelled: bool
     label_kind: Literal["index", "name"] | None = Field(
@@ -43,6 +43,9 @@ class ReferenceFacts(_Model):
     )
     classes: list[ClassCount] = Field(description="The first 1000.")
     classes_total: int
+    captioned: int = Field(default=0, description="Images used with a text of their own, for CLIPs.")
+    captions_distinct: int = 0
+    captions_source: str | None = Field(default=None, description="The table of captions, or files beside the images.")
     sizes: Sizes
     rejected: list[RejectedFile] = Field(description="What is not used, and why; the first 100.")
     rejected_total: int

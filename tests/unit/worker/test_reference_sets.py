@@ -16,6 +16,7 @@ from core.errors import (
     UnsupportedError,
 )
 from tests.hostile.test_images import CASES
+from tests.support.archives import parquet_of, tar_of
 from tests.support.checkpoints import png, reference_zip, zip_of
 from worker.children import reference_child
 from worker.reference_sets import check_reference_set
@@ -46,6 +47,16 @@ def test_every_hostile_image_at_once(tmp_path: Path) -> None:
     assert time.monotonic() - began < 60
     assert facts.images_used == 10
     assert {item.file: item.code for item in facts.rejected} == names
+
+
+def test_captions_in_a_tar_archive_and_in_a_parquet_file(tmp_path: Path) -> None:
+    """In the sandbox, where Arrow has to live with what is left of the system."""
+    pairs = {f"{i}.png": png(i) for i in range(12)} | {f"{i}.txt": b"one of %d" % (i % 4) for i in range(12)}
+    columns = {"image": [{"bytes": png(i)} for i in range(12)], "text": [f"one of {i % 4}" for i in range(12)]}
+    for path, images in ((tar_of(pairs, tmp_path / "r.tar"), 12), (parquet_of(columns, tmp_path / "r.parquet"), 12)):
+        facts = check_reference_set(path, tmp_path / "work", reference_child())
+        assert (facts.images, facts.images_used, facts.captioned, facts.captions_distinct) == (images, 12, 12, 4)
+        assert facts.captions_source == "files beside the images"
 
 
 @pytest.mark.parametrize(
