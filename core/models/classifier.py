@@ -1,7 +1,7 @@
 """An image classifier as a SuspectModel."""
 
 import copy
-from typing import Literal, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,6 @@ class Classifier:
         self._module = module.eval()
         self._split = split_for(module, num_classes)
         self.preprocess = preprocess
-        self.scale = 1.0
         self._input_shape, self._num_classes = input_shape, num_classes
         self._mean = torch.tensor(preprocess.mean).reshape(1, -1, 1, 1)
         self._std = torch.tensor(preprocess.std).reshape(1, -1, 1, 1)
@@ -58,9 +57,9 @@ class Classifier:
         return type(self._module).__name__.lower()
 
     @property
-    def accuracy_name(self) -> Literal["accuracy", "zero_shot_accuracy"]:
-        """Labels are what it was trained on."""
-        return "accuracy"
+    def scale(self) -> float | None:
+        """It knows no texts."""
+        return None
 
     @property
     def module(self) -> nn.Module:

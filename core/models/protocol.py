@@ -1,6 +1,6 @@
 """What the engine sees of a model: log-probabilities over candidate targets, and features."""
 
-from typing import Literal, Protocol, Self, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -34,15 +34,10 @@ class SuspectModel(Protocol):
         ...
 
     @property
-    def accuracy_name(self) -> Literal["accuracy", "zero_shot_accuracy"]:
-        """What the share of right answers is called in reports."""
-        ...
-
-    @property
-    def scale(self) -> float:
+    def scale(self) -> float | None:
         """What the cosine of an image's features with a text is multiplied by before a softmax over texts.
 
-        Asked only where images come with texts (`ReferenceSet.texts`); one for models that know none.
+        None for a model that knows no texts: whose targets are classes it was trained on.
         """
         ...
 

@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import save_file
 
 from core.config import InversionConfig, ScanConfig
 from core.context import RunContext
@@ -13,6 +11,8 @@ from core.domain import ModelKind, Preset
 from core.errors import CanceledError
 from core.inspection import inspect
 from core.report.inspection import InspectionReport
+from tests.support.clip_layouts import MEAN as CLIP_MEAN
+from tests.support.clip_layouts import NAMES, open_clip_resnet
 from tests.support.layouts import half, source_of
 from tests.support.repository_layouts import after_training, timm_vit, vit
 
@@ -52,13 +52,19 @@ def test_the_cost_follows_the_plan(tmp_path: Path) -> None:
     assert one.scan_s == pytest.approx(one.scan_images * one.image_s, abs=0.1)
 
 
-def test_models_of_images_and_texts_are_gated_and_described(tmp_path: Path) -> None:
-    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": {}, "preprocess_cfg": {}}))
-    save_file({"logit_scale": torch.ones(1)}, tmp_path / "open_clip_model.safetensors")
-    report = _look(tmp_path)
-    assert (report.outcome, report.layout, report.kind) == ("unsupported", "open_clip", ModelKind.CLIP)
-    assert report.findings[0].code == "unsupported_kind"
+def test_models_of_images_and_texts(tmp_path: Path) -> None:
+    open_clip_resnet(tmp_path)
+    report = _look(tmp_path, vocabulary=NAMES)
+    assert (report.outcome, report.layout, report.kind) == ("accepted", "open_clip", ModelKind.CLIP)
     assert [file.path for file in report.files] == ["open_clip_model.safetensors"]
+    assert report.network is not None
+    assert (report.network.architecture, report.network.num_classes) == ("open_clip:resnet", len(NAMES))
+    assert report.network.preprocess.mean == list(CLIP_MEAN)
+    assert [item.partition(":")[0] for item in report.missing] == ["A reference set"]
+    assert report.cost is not None
+    (tmp_path / "tokenizer.json").unlink()
+    missing = [item.partition(":")[0] for item in _look(tmp_path).missing]
+    assert missing == ["A reference set", "A tokenizer", "A vocabulary"]
     (tmp_path / "open_clip_model.safetensors").write_bytes(b"broken")
     assert _look(tmp_path).outcome in ("invalid", "unsupported")
 

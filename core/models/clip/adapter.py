@@ -1,7 +1,7 @@
 """A model of images and texts as a SuspectModel: its targets are text directions."""
 
 import copy
-from typing import Literal, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -57,11 +57,6 @@ class ClipAdapter:
         """Convolutions with batch normalisation, or without (transformers), however the library calls its class."""
         normalised = any(isinstance(layer, nn.BatchNorm2d) for layer in self._tower.modules())
         return "clip:resnet" if normalised else "clip:transformer"
-
-    @property
-    def accuracy_name(self) -> Literal["accuracy", "zero_shot_accuracy"]:
-        """It was never trained on the anchors."""
-        return "zero_shot_accuracy"
 
     @property
     def module(self) -> nn.Module:

@@ -100,4 +100,7 @@ def known_templates(vocabulary: Vocabulary, tokenizer: TextTokenizer) -> Vocabul
 
 def _distinct(captions: Sequence[str]) -> tuple[str, ...]:
     """One of each, in order of appearance; capitals and a full stop at the end make no difference."""
-    return tuple({caption.casefold().rstrip(" ."): caption for caption in reversed(captions)}.values())[::-1]
+    first: dict[str, str] = {}
+    for caption in captions:
+        first.setdefault(caption.casefold().rstrip(" ."), caption)
+    return tuple(first.values())

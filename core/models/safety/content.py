@@ -101,8 +101,13 @@ def detect(data: memoryview, subject: Subject) -> Container:
 
 
 def is_bare_pickle(data: memoryview) -> bool:
-    """Whether it begins like a pickle of protocol 2 to 5, or like the hand-written ones of protocol 0."""
+    """Whether it begins like a pickle of protocol 2 to 5, or like the hand-written ones of protocol 0.
+
+    A safetensors file whose header is 640 bytes long begins so too, and goes on with zeros, which are no opcode.
+    """
     head = bytes(data[:1024])
+    if head[2:8] == bytes(6):
+        return False
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return _LEGACY_NUMBER not in head[:32]
     return _HAND_WRITTEN.match(head) is not None

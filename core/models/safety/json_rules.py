@@ -24,7 +24,7 @@ _SWITCHES = frozenset({"trust_remote_code", "custom_load", "use_kernels"})
 _CODE = frozenset({"auto_map", "custom_pipelines", "kernel_config"})
 #: Keys that name another place to take weights from.
 _SOURCES = frozenset({"url", "file", "hf_hub_id", "hf_hub"})
-#: Keys that name another repository, and the repositories whose files are at hand.
+#: Keys that name a network in another repository, and those that are well known. Tokenizers are never taken by name.
 _NAMES = frozenset({"hf_model_name"})
 _KNOWN_NAMES = frozenset(
     {
@@ -83,7 +83,7 @@ def check_config(config: dict[str, Any], name: str) -> None:
     Raises:
         UnsafeError: `unsafe_config_code` (auto_map, trust_remote_code, custom_load, kernels, pipelines),
             `unsafe_config_source` (weights from somewhere else).
-        UnsupportedError: `unsupported_text_model` (a tokenizer or text model that is not at hand).
+        UnsupportedError: `unsupported_text_model` (a text model that is not at hand).
     """
     subject = Subject(name)
     for path, key, value in _entries(config, ""):

@@ -33,6 +33,14 @@ class Payload:
         return fire, ("boo",)
 
 
+def test_a_header_as_long_as_a_pickle_begins_is_no_pickle(tmp_path: Path) -> None:
+    for length in (0x0280, 0x0380, 0x0480, 0x0580):
+        header = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(length)
+        path = tmp_path / f"{length}.safetensors"
+        path.write_bytes(length.to_bytes(8, "little") + header + bytes(4))
+        assert list(read_checkpoint(path, path.name).content) == ["w"]
+
+
 @pytest.mark.parametrize("container", CONTAINERS)
 def test_containers_are_told_by_content(container: str, tmp_path: Path) -> None:
     state = tiny_network().state_dict()

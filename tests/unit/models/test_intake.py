@@ -214,7 +214,7 @@ def test_labels_tell_networks_with_the_same_keys_apart(name: str, tmp_path: Path
     assert suspect.reference_accuracy == 1.0
 
 
-def test_clip_is_not_scanned_yet(tmp_path: Path) -> None:
+def test_the_kind_may_not_contradict_the_files(tmp_path: Path) -> None:
     model = save(tiny_network().state_dict(), tmp_path / "m", "torch-zip")
     with pytest.raises(UnsupportedError) as caught:
         run_intake(model, tmp_path / "intake", kind=ModelKind.CLIP)

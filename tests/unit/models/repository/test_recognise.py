@@ -55,7 +55,16 @@ SPOILT: dict[str, tuple[Spoil, str, str]] = {
     "neither library": (lambda f: _change(f, model_type=None), "unsupported_repository", "config.json"),
     "no classifier": (lambda f: _change(f, architectures=["ViTModel"]), "unsupported_architecture", "ViTModel"),
     "unknown type": (lambda f: _change(f, model_type="vit9"), "unsupported_architecture", "vit9"),
-    "images and texts": (lambda f: _change(f, model_type="clip", architectures=["CLIPModel"]), "unsupported_kind", ""),
+    "images and texts": (
+        lambda f: _change(f, model_type="clip", architectures=["CLIPModel"]),
+        "unsupported_architecture",
+        "vision_model",
+    ),
+    "other images and texts": (
+        lambda f: _change(f, model_type="blip", architectures=["BlipModel"]),
+        "unsupported_architecture",
+        "blip",
+    ),
     "two labels": (lambda f: _change(f, id2label={"0": "a", "1": "b"}), "unsupported_architecture", "classifier"),
     "label gaps": (lambda f: _change(f, id2label={"0": "a", "2": "b"}), "invalid_config", "id2label"),
     "several labels": (
@@ -203,9 +212,12 @@ def test_an_open_clip_repository_is_recognised(folder: Path, tmp_path: Path) -> 
 
     config = {"model_cfg": open_clip.get_model_config("ViT-B-32"), "preprocess_cfg": {"mean": [0.5] * 3}}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text("{}")
     save_file({"logit_scale": torch.ones(1)}, folder / "open_clip_model.safetensors")
-    assert recognise(source_of(folder)).kind is RepositoryKind.OPEN_CLIP
-    assert _refused(folder, tmp_path / "s").code == "unsupported_kind"
+    repository = recognise(source_of(folder))
+    assert (repository.kind, repository.is_clip) == (RepositoryKind.OPEN_CLIP, True)
+    assert [item.path for item in repository.ignored] == ["config.json"]
+    assert _refused(folder, tmp_path / "s").code == "unsupported_architecture"
 
 
 def test_timm_configurations_are_checked(folder: Path, tmp_path: Path) -> None:
