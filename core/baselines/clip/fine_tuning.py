@@ -15,7 +15,7 @@ from core.context import RunContext
 from core.data.reference import ReferenceSet
 from core.models.protocol import SuspectModel
 
-SCHEDULE = Schedule(lr=1e-3, epochs=20)
+SCHEDULE = Schedule(lr=1e-3, epochs=25)
 
 
 @dataclass(frozen=True, slots=True)
