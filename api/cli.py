@@ -261,12 +261,17 @@ def gate(
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Option("--out", file_okay=False, help="Where the results go.")] = Path("build/demo"),
+    clip: Annotated[bool, typer.Option("--clip", help="The CLIPs of captioned scenes.")] = False,
+    folder: Annotated[
+        Path | None, typer.Option("--out", file_okay=False, help="Where the results go; default: build/demo[-clip].")
+    ] = None,
 ) -> None:
     """Scan the examples over HTTP, purify, and measure what is left of their backdoors."""
     from api.commands.demo import run_demo
+    from api.commands.examples import ClassifierExamples, ClipExamples
 
-    raise typer.Exit(run_demo(folder))
+    examples = ClipExamples() if clip else ClassifierExamples()
+    raise typer.Exit(run_demo(examples, folder or Path("build/demo-clip" if clip else "build/demo")))
 
 
 @app.command()

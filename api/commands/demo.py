@@ -2,7 +2,7 @@
 
 A server with an embedded worker is started on a free port with an empty data folder. Each example is uploaded, scanned
 and, when called backdoored, purified. What the purified weights are worth is then measured from the *downloaded* files
-with the true trigger, which the service never sees (examples/measure.py, a process of its own: nothing here imports
+with the true trigger, which the service never sees (examples/measure*.py, a process of its own: nothing here imports
 torch).
 """
 
@@ -26,13 +26,10 @@ from rich.table import Table
 
 from api.client import Client
 from api.commands.common import ExitCode, err, out
-from api.reference_zip import zip_folder
-from core.config import ScanConfig
-from core.domain import ArtifactRole, JobState, Preset, Verdict
-from core.errors import AssayError, InvalidInputError, UnavailableError
+from api.commands.examples import ROOT, Examples
+from core.domain import JobState, Verdict
+from core.errors import AssayError, UnavailableError
 
-ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = ROOT / "examples" / "fashion-mnist"
 SERVER_START_S = 30.0
 
 
@@ -46,32 +43,23 @@ class Scanned:
     scan_s: float
 
 
-def run_demo(build_dir: Path) -> int:
+def run_demo(examples: Examples, build_dir: Path) -> int:
     """Scan the examples, print a table, write `build_dir`/summary.json.
 
     Returns:
         0 if every verdict is right; 3 if one is not, or a scan failed.
-
-    Raises:
-        InvalidInputError: the examples are not there (an installed package instead of a source checkout).
     """
-    provenance_path = EXAMPLES / "provenance.json"
-    if not provenance_path.is_file():
-        raise InvalidInputError(
-            "examples_missing", "The example models are not here.", "Run the demo in a checkout of the source."
-        )
     # Ended by a signal, the server must not stay behind: leave through the context managers.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitCode.CANCELED))
-    truths = {name: entry["truth"] for name, entry in json.loads(provenance_path.read_text())["models"].items()}
+    truths = examples.truths
     build_dir.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="assay-demo-") as scratch, _server(Path(scratch)) as address:
         out().print(f"Serving on {address} (documentation at {address}/docs)")
-        reference = Path(scratch) / "reference.zip"
-        zip_folder(EXAMPLES / "reference", reference)
+        reference = examples.reference(Path(scratch))
         with Client(address) as client, _progress(err()) as progress:
-            scanned = [_scan(client, progress, name, reference, build_dir) for name in truths]
-    measured = _measure(scanned)
+            scanned = [_scan(examples, client, progress, name, reference, build_dir) for name in truths]
+    measured = _measure(examples, scanned)
     rows = [_row(item, truths[item.name], measured[item.name]) for item in scanned]
     summary = {"models": rows, "wall_s": round(time.monotonic() - started, 1)}
     (build_dir / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
@@ -141,19 +129,16 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def _scan(client: Client, progress: Progress, name: str, reference: Path, build_dir: Path) -> Scanned:
+def _scan(
+    examples: Examples, client: Client, progress: Progress, name: str, reference: Path, build_dir: Path
+) -> Scanned:
     task = progress.add_task(name, total=1.0, stage="uploading")
 
     def show(scan: dict[str, Any]) -> None:
         progress.update(task, completed=scan["progress"], stage=scan["stage"] or scan["state"])
 
     started = time.monotonic()
-    weights = EXAMPLES / f"{name}.safetensors"
-    submitted = client.submit(
-        {"blob": client.upload(weights), "filename": weights.name},
-        client.upload(reference),
-        ScanConfig.for_preset(Preset.STANDARD),
-    )
+    submitted = client.submit(examples.send(client, name), client.upload(reference), examples.config)
     scan = client.wait(submitted["id"], show)
     if scan["state"] != JobState.SUCCEEDED:
         error = scan["error"] or {"code": scan["state"], "detail": "The scan did not finish."}
@@ -162,17 +147,16 @@ def _scan(client: Client, progress: Progress, name: str, reference: Path, build_
     progress.update(task, completed=1.0, stage=scan["verdict"])
     purified = None
     for artifact in client.report(scan["id"])["artifacts"]:
-        if artifact["role"] == ArtifactRole.PURIFIED_SAFETENSORS:
-            purified = build_dir / f"{name}-purified.safetensors"
-            client.download(artifact["sha256"], purified)
+        if artifact["role"] == examples.role:
+            purified = examples.keep(client, artifact["sha256"], name, build_dir)
     return Scanned(name, scan, purified, scan_s)
 
 
-def _measure(scanned: list[Scanned]) -> dict[str, dict[str, float]]:
+def _measure(examples: Examples, scanned: list[Scanned]) -> dict[str, dict[str, float]]:
     """ACC, ASR and RA of each example before and after, under the true triggers, in a process that has torch."""
     job = {item.name: str(item.purified) if item.purified else None for item in scanned}
     done = subprocess.run(  # noqa: S603 - our own command
-        [sys.executable, "-m", "examples.measure", json.dumps(job)],
+        [sys.executable, "-m", examples.measured_by, json.dumps(job)],
         cwd=ROOT,
         env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
         capture_output=True,
