@@ -1,5 +1,7 @@
 """What a model is good for, measured on reference images: the figures that purification must not lower."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -12,13 +14,14 @@ _BATCH = 256
 
 
 def utility(model: SuspectModel, images: ReferenceSet) -> Utility:
-    """Accuracy, or the agreement with the labels a suspect gave itself where nobody else did.
+    """Accuracy (zero-shot where targets are texts), or the agreement with a suspect's own labels where nobody gave any.
 
     Raises:
         ValueError: there are no images.
     """
+    accurate: Literal["accuracy", "zero_shot_accuracy"] = "accuracy" if model.scale is None else "zero_shot_accuracy"
     return Utility(
-        measure=model.accuracy_name if images.labelled else "agreement_with_suspect",
+        measure=accurate if images.labelled else "agreement_with_suspect",
         images=len(images),
         before=accuracy(model.target_log_posterior, images.pixels, images.labels),
     )

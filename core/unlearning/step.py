@@ -90,7 +90,7 @@ class UnlearningStep:
         with watching(self._current.module, self._stages) as own:
             student, features = self._current.posterior_and_features(views)
         loss = F.nll_loss(student, labels)
-        if texts is not None:
+        if texts is not None and self._current.scale is not None:
             loss = loss + contrastive(features, texts, self._current.scale)
         loss = loss + self._config.kd * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
         loss = loss + self._config.feature * _apart(features, teacher_features)

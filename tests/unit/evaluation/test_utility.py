@@ -11,7 +11,7 @@ from core.evaluation.utility import retrieval, utility
 class Pointing:
     """The image is the direction it points in; two anchors. Implements the parts of SuspectModel that are needed."""
 
-    accuracy_name = "zero_shot_accuracy"
+    scale = 10.0
 
     def features(self, pixels: Tensor) -> Tensor:
         return torch.nn.functional.normalize(pixels.flatten(1), dim=1)
