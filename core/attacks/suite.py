@@ -162,7 +162,7 @@ ATTACKS: Mapping[str, Plan] = {
     "adaptive-blend": _adaptive_blend,
     "badnets-1pc": _badnets("badnets-1pc", 0.01, 5),
     "blended-1pc": _blended("blended-1pc", 0.01, 0.2, 0.35),
-    "low-frequency-1pc": _low_frequency("low-frequency-1pc", 0.01, 0.2, 0.4),
+    "low-frequency-1pc": _low_frequency("low-frequency-1pc", 0.01, 0.2, 0.5),
 }
 
 
