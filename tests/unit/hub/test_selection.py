@@ -5,8 +5,9 @@ import json
 import pytest
 
 from core.hub.errors import HubContentError
-from core.hub.selection import Choice, choose
+from core.hub.selection import TEXT_SIDE, Choice, choose
 from core.hub.source import SMALL_BYTES, HubFile
+from core.models.repository.names import TEXT_FILES
 
 JUNK = [".gitattributes", "README.md", "modeling_x.py", "flax_model.msgpack", "tf_model.h5", "onnx/model.onnx"]
 
@@ -62,15 +63,21 @@ def test_everything_else_is_named_as_ignored() -> None:
 
 
 def test_text_sides_bring_their_tokenizer() -> None:
-    paths = ("config.json", "model.safetensors", "tokenizer.json", "merges.txt", "vocab.json", "spiece.model")
+    companions = ("merges.txt", "processor_config.json", "tokenizer.json", "vocab.json")
+    paths = ("config.json", "model.safetensors", *companions, "spiece.model")
     assert names(*paths, contents={"config.json": {"model_type": "vit"}}) == ["config.json", "model.safetensors"]
     assert names(*paths, contents={"config.json": {"model_type": "clip"}}) == [
         "config.json",
         "merges.txt",
         "model.safetensors",
+        "processor_config.json",
         "tokenizer.json",
         "vocab.json",
     ]
+
+
+def test_a_text_side_is_the_same_on_the_hub_and_in_an_upload() -> None:
+    assert set(TEXT_SIDE) == set(TEXT_FILES)
 
 
 SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]

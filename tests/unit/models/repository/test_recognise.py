@@ -58,7 +58,7 @@ SPOILT: dict[str, tuple[Spoil, str, str]] = {
     "images and texts": (
         lambda f: _change(f, model_type="clip", architectures=["CLIPModel"]),
         "unsupported_architecture",
-        "vision_model",
+        "text_model",
     ),
     "other images and texts": (
         lambda f: _change(f, model_type="blip", architectures=["BlipModel"]),
