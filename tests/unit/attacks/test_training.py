@@ -54,6 +54,9 @@ def test_augmentation_crops_and_mirrors() -> None:
             possible |= {tuple(window.flatten().tolist()), tuple(window.flip(1).flatten().tolist())}
     seen = {tuple(view.flatten().tolist()) for view in views}
     assert seen == possible
+    crops = (augment(padded, 1, torch.Generator().manual_seed(0), mirror=False) * 255).round().long()
+    assert len({tuple(view.flatten().tolist()) for view in crops}) == 9
+    assert {tuple(view.flatten().tolist()) for view in crops} < possible
 
 
 def test_a_backdoor_is_planted_measured_saved_and_reproducible(data: ImageData, tmp_path: Path) -> None:

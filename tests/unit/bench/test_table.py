@@ -77,6 +77,28 @@ def test_detectors() -> None:
     assert line[4].startswith("1/3: 33.3 [")
 
 
+def test_a_true_target_among_the_first_three_counts_even_where_nothing_is_suspicious() -> None:
+    detail = {"targets": [], "true_targets": [3]}
+    rows = [
+        detect_row("bi-bau", "patch", 1, 0.1, detail=detail | {"ranked": [7, 8, 3]}),
+        detect_row("bi-bau", "patch", 2, 0.1, detail=detail | {"ranked": [7, 8, 9, 3]}),
+        detect_row("bi-bau", "patch", 3, 0.1, detail=detail),
+    ]
+    line = _line(detect_table(rows), "bi-bau")
+    assert line[4].startswith("0/3")
+    assert line[5].startswith("1/3")
+
+
+def test_retrieval_is_shown_where_it_was_measured() -> None:
+    none = purify_row("none")
+    none.detail.update({"retrieval": 0.9, "retrieval_clean": 0.92})  # type: ignore[attr-defined]
+    tuned = purify_row("ft")
+    assert "Recall" not in purify_table([purify_row("none"), tuned])
+    tuned.detail.update({"retrieval": 0.8})  # type: ignore[attr-defined]
+    table = purify_table([none, tuned])
+    assert "| fashion-mnist preact badnets | 92.0 | 90.0 | 80.0 |" in table
+
+
 def test_without_clean_models_there_is_no_area() -> None:
     line = _line(detect_table([detect_row("neural-cleanse", "badnets", 1, 2.0)]), "neural-cleanse")
     assert line[1] == "–"
