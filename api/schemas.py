@@ -94,7 +94,7 @@ SetId = Annotated[
 
 
 class ReferenceRef(_Request):
-    """The reference set: exactly one of an uploaded zip (of class-named folders, or of images and a labels.csv) and a
+    """The reference set: exactly one of an uploaded zip, tar or Parquet file (docs/uploads.md) and a
     set that POST /v1/reference-sets made."""
 
     blob: Sha256 | None = None
@@ -218,17 +218,17 @@ class ReferenceSetRequest(_Request):
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [REFERENCE_SET_EXAMPLE]})
 
     name: Annotated[str, Field(min_length=1, max_length=100, examples=["fashion-mnist-test"])]
-    blob: Sha256 | None = Field(default=None, description="An uploaded zip archive.")
+    blob: Sha256 | None = Field(default=None, description="An uploaded zip, tar or Parquet file.")
     images: Annotated[list[ImageRef], Field(min_length=1, max_length=MAX_IMAGE_REFS)] | None = None
     hub: Annotated[str, StringConstraints(pattern=f"^{REPO_PATTERN}$"), Field(examples=["org/name"])] | None = Field(
-        default=None, description="A data set of the Hub that holds image files or a zip archive."
+        default=None, description="A data set of the Hub that holds image files or a zip, tar or Parquet file."
     )
     revision: Annotated[str, StringConstraints(pattern=f"^{REVISION_PATTERN}$")] | None = Field(
         default=None, description=f"With `hub`: a branch, a tag or a commit; default: {DEFAULT_REVISION}."
     )
     split: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,100}$")] | None = Field(
         default=None,
-        description="With `hub`: a folder of images, or a zip archive, in the data set; default: all.",
+        description="With `hub`: a folder of images, or a zip, tar or Parquet file, in the data set; default: all.",
     )
 
     @field_validator("name")

@@ -26,8 +26,8 @@ class FetchedImages:
     Attributes:
         commit: 40 hexadecimal digits.
         files: (name in the reference set, where its bytes are).
-        is_archive: whether it is one zip archive, not images.
-        available: how many images there were to choose from.
+        is_archive: whether it is one archive (zip, tar, Parquet), not images.
+        available: how many images, or archives, there were to choose from.
     """
 
     commit: str

@@ -146,7 +146,7 @@ def _create(services: Services, org_id: str, asked: ReferenceSetRequest) -> tupl
 
 @contextmanager
 def _archive(services: Services, org_id: str, asked: ReferenceSetRequest) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The zip file to look through, and what to note about where it comes from."""
+    """The file to look through, and what to note about where it comes from."""
     if asked.blob is not None:
         yield _blob(services, org_id, asked.blob), {"blob": asked.blob}
         return
@@ -182,7 +182,7 @@ def _pack_dataset(
     )
     source = {"hub": ref.repo, "revision": ref.revision, "commit": fetched.commit, "split": asked.split}
     if fetched.is_archive:
-        return fetched.files[0][1], source | {"archive": fetched.files[0][0]}
+        return fetched.files[0][1], source | {"archive": fetched.files[0][0], "archives_available": fetched.available}
     zip_files(fetched.files, target)
     return target, source | {"images": len(fetched.files), "images_available": fetched.available}
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from tests.support.archives import parquet_of
 from tests.support.checkpoints import png, reference_zip
 from tests.support.http import Harness, app_client, is_problem, sha256, temp_files
 from tests.support.hub import Fault, LocalHub, local_hub, settings_for
@@ -56,11 +57,34 @@ def test_an_archive(hub: LocalHub, app: tuple[TestClient, Harness], tmp_path: Pa
     assert made["source"]["archive"] == "data/test.zip"
 
 
+def test_pairs_in_parquet_files(hub: LocalHub, app: tuple[TestClient, Harness], tmp_path: Path) -> None:
+    """As the Hub keeps them: parts of a split, images as {bytes, path}, a caption beside each."""
+    rows = {
+        "image": [{"bytes": png(i), "path": None} for i in range(30)],
+        "text": [f"one of {i % 5}" for i in range(30)],
+    }
+    part = parquet_of(rows, tmp_path / "part.parquet").read_bytes()
+    names = [f"data/{split}-0000{i}-of-00002.parquet" for split in ("test", "train") for i in range(2)]
+    hub.publish("datasets/org/pairs", {name: part if name == names[0] else b"PAR1 other" for name in names})
+    made = make(app, "pairs", hub="org/pairs", split="test").json()
+    assert made["sha256"] == sha256(part)
+    assert (made["source"]["archive"], made["source"]["archives_available"]) == (names[0], 2)
+    facts = made["facts"]
+    assert (facts["images_used"], facts["labelled"], facts["captioned"], facts["captions_distinct"]) == (
+        30,
+        False,
+        30,
+        5,
+    )
+
+
 def test_what_the_hub_has_to_say(hub: LocalHub, app: tuple[TestClient, Harness]) -> None:
     hub.publish("org/model", {"a.png": b"x"})
     is_problem(make(app, "x", hub="org/model"), 404, "hub_repository_not_found")  # a model is no data set
-    hub.publish("datasets/org/tables", {"data/test-0.parquet": b"PAR1"})
-    assert "Parquet" in is_problem(make(app, "x", hub="org/tables"), 422, "hub_no_images")["detail"]
+    hub.publish("datasets/org/tables", {"data/test-0.arrow": b"ARROW1"})
+    assert "Arrow" in is_problem(make(app, "x", hub="org/tables"), 422, "hub_no_images")["detail"]
+    hub.publish("datasets/org/broken", {"data/test-0.parquet": b"PAR1 and nothing else"})
+    is_problem(make(app, "x", hub="org/broken"), 422, "invalid_parquet")
     is_problem(make(app, "x", hub="org/tables", revision="v9"), 404, "hub_revision_not_found")
     is_problem(make(app, "x", hub="org/na--me"), 422, "invalid_hub_reference")
     for body in ({"split": "test", "blob": "0" * 64}, {"hub": "org/tables", "split": "../x"}, {"hub": "nothing"}):

@@ -47,7 +47,9 @@ def test_an_archive(split: str) -> None:
     ("paths", "split", "code", "words"),
     [
         (["a.zip", "b.zip"], None, "hub_archive_ambiguous", "a.zip, b.zip"),
-        (["data/test-00000.parquet"], None, "hub_no_images", "1 Parquet"),
+        (["data/test-0.parquet", "data/train-0.parquet"], None, "hub_archive_ambiguous", "train-0.parquet"),
+        (["data/test.zip", "data/test.parquet"], "test", "hub_archive_ambiguous", "2 archives"),
+        (["data/test-00000.arrow"], None, "hub_no_images", "1 Arrow"),
         (["train/a.png"], "test", "hub_no_images", "in 'test'"),
         ([], None, "hub_no_images", "neither"),
     ],
@@ -57,6 +59,31 @@ def test_nothing_to_choose(paths: list[str], split: str | None, code: str, words
         choose_images(files(*paths), split)
     assert caught.value.code == code
     assert words in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("paths", "split", "chosen", "available"),
+    [
+        (["data/train-00001-of-00002.parquet", "data/train-00000-of-00002.parquet"], None, "-00000-of", 2),
+        (["data/train-00000-of-00001.parquet", "data/test-00000-of-00001.parquet"], "test", "data/test", 1),
+        (["default/train/0001.parquet", "default/train/0000.parquet", "default/test/0000.parquet"], "train", "0000", 2),
+        (["pairs_10.tar", "pairs_2.tar", "README.md", "assets/cover.png"], None, "pairs_10", 2),
+    ],
+)
+def test_of_several_parts_the_first(paths: list[str], split: str | None, chosen: str, available: int) -> None:
+    choice = choose_images(files(*paths), split)
+    assert choice.is_archive
+    assert choice.available == available
+    assert chosen in choice.files[0][0]
+
+
+def test_texts_come_with_their_images() -> None:
+    paths = [f"test/{i}.png" for i in range(12)] + [f"test/{i}.txt" for i in range(12)]
+    choice = choose_images(files(*paths, "test/notes.txt", "test/captions.csv", "train/1.txt"), "test")
+    assert sorted(name for name, _ in choice.files) == sorted(
+        [*(path.removeprefix("test/") for path in paths), "captions.csv"]
+    )
+    assert choice.available == 12
 
 
 def test_kinds_of_repositories() -> None:
