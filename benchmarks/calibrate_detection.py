@@ -5,7 +5,8 @@
 
 `scan` inverts every model with a recipe seed from 100 on once (per engine version, preset and scan seed) and appends a
 JSON line; it can be stopped and started again while the zoo grows. `fit` writes the statistics of the clean models to
-core/detection/calibration.json, and prints the score of every model: of a clean one against the others of its group.
+core/detection/calibration.json, where groups that the evidence says nothing about stay as they are, and prints the
+score of every model: of a clean one against the others of its group.
 """
 
 import argparse
@@ -123,6 +124,7 @@ def fit(arguments: argparse.Namespace) -> None:
     groups: dict[str, dict[str, dict[str, float | None]]] = {}
     for row in clean:
         groups.setdefault(row["group"], {})[row["name"]] = statistics_of(row)
+    groups = {**Calibration.load().groups, **groups}
     calibration = {"identifier": arguments.identifier, "engine": ENGINE_VERSION, "groups": groups}
     CALIBRATION.write_text(json.dumps(calibration, indent=1, sort_keys=True) + "\n")
     committed = Calibration.load()
