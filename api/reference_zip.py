@@ -41,24 +41,27 @@ def zip_files(files: Sequence[tuple[str, Path]], target: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class NamedImage:
-    """An image for zip_images: where it is, what it is called, and its label if it has one."""
+    """An image for zip_images: where it is, what it is called, and its label and its caption if it has one."""
 
     location: Path
     filename: str
     label: str | None
+    caption: str | None
 
 
 def zip_images(images: Sequence[NamedImage], target: Path) -> None:
-    """Write images to `target` in their order, numbered, with a labels.csv if any of them has a label."""
+    """Write images to `target` in their order, numbered, with labels.csv and captions.csv if any of them has one."""
     names = [f"{number:05}-{image.filename}" for number, image in enumerate(images)]
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for name, image in zip(names, images, strict=True):
             _add(archive, name, image.location)
-        labels = [(name, image.label) for name, image in zip(names, images, strict=True) if image.label is not None]
-        if labels:
-            table = io.StringIO(newline="")
-            csv.writer(table, lineterminator="\n").writerows([("filename", "label"), *labels])
-            archive.writestr(_info("labels.csv"), table.getvalue())
+        for what in ("label", "caption"):
+            said = [(name, getattr(image, what)) for name, image in zip(names, images, strict=True)]
+            rows = [row for row in said if row[1] is not None]
+            if rows:
+                table = io.StringIO(newline="")
+                csv.writer(table, lineterminator="\n").writerows([("filename", what), *rows])
+                archive.writestr(_info(f"{what}s.csv"), table.getvalue())
 
 
 def _add(archive: zipfile.ZipFile, name: str, path: Path) -> None:

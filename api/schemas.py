@@ -10,6 +10,7 @@ from api.examples import INSPECT_EXAMPLE, REFERENCE_SET_EXAMPLE, SUBMIT_EXAMPLE
 from api.filenames import clean_filename
 from api.wordlists import MAX_NAMES, MAX_TEMPLATES, check_names, check_templates, from_text
 from core.config import Preprocess, ScanConfig
+from core.data.captions import MAX_CAPTION
 from core.domain import ModelKind, Preset, PurifyMode
 from core.errors import InvalidInputError, UnsupportedError
 from core.hub.reference import DEFAULT_REVISION, REPO_PATTERN, REVISION_PATTERN, HubRef
@@ -196,7 +197,7 @@ class ScanOptions(BaseModel):
 
 
 class ImageRef(_Request):
-    """One image of a reference set, and its label."""
+    """One image of a reference set, and its label and caption."""
 
     blob: Sha256
     filename: Annotated[str, Field(min_length=1, max_length=1024, examples=["0001.png"])]
@@ -205,6 +206,9 @@ class ImageRef(_Request):
         | Annotated[str, StringConstraints(pattern=r"\S", max_length=200)]
         | None
     ) = Field(default=None, description="A class index, or a class name of the models it is for.")
+    caption: Annotated[str, StringConstraints(pattern=r"\S", max_length=MAX_CAPTION)] | None = Field(
+        default=None, description="Its own text, for models of images and texts."
+    )
 
     @field_validator("filename")
     @classmethod

@@ -195,7 +195,7 @@ def _check_room(services: Services, org_id: str, size: int) -> None:
 
 def _image(services: Services, org_id: str, item: ImageRef) -> NamedImage:
     label = None if item.label is None else str(item.label)
-    return NamedImage(_blob(services, org_id, item.blob, item.filename), item.filename, label)
+    return NamedImage(_blob(services, org_id, item.blob, item.filename), item.filename, label, item.caption)
 
 
 def _blob(services: Services, org_id: str, sha256: str, name: str = "") -> Path:

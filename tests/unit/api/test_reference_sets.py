@@ -64,6 +64,15 @@ def test_from_single_images(client: TestClient, harness: Harness) -> None:
     assert make(client, "single again", images=asked).json()["sha256"] == made["sha256"]
 
 
+def test_single_images_with_captions(client: TestClient) -> None:
+    asked = [{**item, "caption": f'a "quoted", {number % 3}'} for number, item in enumerate(images(client, 12))]
+    asked.append({**images(client, 1)[0], "filename": "untold.png"})
+    facts = make(client, "captioned", images=asked).json()["facts"]
+    assert (facts["images_used"], facts["labelled"], facts["captioned"]) == (13, True, 12)
+    assert (facts["captions_distinct"], facts["captions_source"]) == (3, "captions.csv")
+    assert [item["code"] for item in facts["rejected"]] == ["caption_missing"]
+
+
 def test_without_labels(client: TestClient) -> None:
     facts = make(client, "unlabelled", images=images(client, 10, lambda _: None)).json()["facts"]
     assert (facts["labelled"], facts["label_kind"], facts["classes"]) == (False, None, [])
@@ -102,6 +111,12 @@ def test_a_set_with_too_little_in_it_says_why(client: TestClient) -> None:
         ({"name": "x", "images": [{"blob": "0" * 64, "filename": "a.png", "label": -1}]}, 422, "invalid_request"),
         ({"name": "x", "images": [{"blob": "0" * 64, "filename": "a.png", "label": 1.5}]}, 422, "invalid_request"),
         ({"name": "x", "images": [{"blob": "0" * 64, "filename": "a.png", "label": True}]}, 422, "invalid_request"),
+        ({"name": "x", "images": [{"blob": "0" * 64, "filename": "a.png", "caption": " "}]}, 422, "invalid_request"),
+        (
+            {"name": "x", "images": [{"blob": "0" * 64, "filename": "a.png", "caption": "x" * 1001}]},
+            422,
+            "invalid_request",
+        ),
         ({"name": "x", "blob": "0" * 64}, 404, "blob_not_found"),
         ({"name": "x", "images": [{"blob": "0" * 64, "filename": "a.png"}]}, 404, "blob_not_found"),
     ],
