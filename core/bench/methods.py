@@ -1,11 +1,12 @@
 """Every method behind one call: ours as the pipeline composes it, and the published ones."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from core import ENGINE_VERSION
 from core.baselines.registry import DETECTORS, PURIFIERS
+from core.bench.modes import MODES, weaken
 from core.config import ScanConfig
 from core.context import RunContext
 from core.data.reference import ReferenceSet
@@ -29,7 +30,7 @@ class Methods:
 
 CLASSIFIERS = Methods((NONE, OURS, "ft", "ft-sam", "nad", "anp", "i-bau", "sau"), (OURS, "neural-cleanse", "bti-dbf"))
 #: SAU as it is: the posterior over the texts of the vocabulary takes the place of a classifier's.
-CLIPS = Methods((NONE, OURS, "clip-ft", "cleanclip", "sau"), (OURS, "decree"))
+CLIPS = Methods((NONE, OURS, "clip-ft", "cleanclip", "sau"), (OURS, *(f"{OURS}-{mode}" for mode in MODES), "decree"))
 PURIFYING = tuple(dict.fromkeys(CLASSIFIERS.purifying + CLIPS.purifying))
 DETECTING = tuple(dict.fromkeys(CLASSIFIERS.detecting + CLIPS.detecting))
 
@@ -91,6 +92,9 @@ def treat(method: str, suspect: SuspectModel, reference: ReferenceSet, preset: P
 
 def judge(method: str, suspect: SuspectModel, reference: ReferenceSet, preset: Preset, seed: int) -> Judged:
     """Is it backdoored? Arguments and errors as for `treat`, with a method of DETECTING."""
+    if (mode := method.removeprefix(f"{OURS}-")) in MODES:
+        left = weaken(suspect, reference, mode, seed)
+        return _in_concepts(judge(OURS, left.suspect, left.reference, preset, seed), left.concepts.tolist())
     if method != OURS:
         found = DETECTORS.get(method)(suspect, reference, seed=seed, ctx=RunContext())
         targets = [] if found.target is None else [found.target]
@@ -114,6 +118,16 @@ def judge(method: str, suspect: SuspectModel, reference: ReferenceSet, preset: P
             "ranked": list(dict.fromkeys(trigger.target for trigger in inversion.triggers)),
         },
     )
+
+
+def _in_concepts(judged: Judged, concepts: list[int]) -> Judged:
+    """Targets as concepts of the whole vocabulary, each once."""
+
+    def named(targets: Iterable[int | None]) -> list[int | None]:
+        return list(dict.fromkeys(None if target is None else concepts[target] for target in targets))
+
+    detail = {**judged.detail, "ranked": named(judged.detail["ranked"])}
+    return replace(judged, targets=named(judged.targets), detail=detail)
 
 
 def _ours(suspect: SuspectModel, reference: ReferenceSet, preset: Preset, seed: int) -> Treated:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from core.baselines.clip.contrast import Schedule
 from core.baselines.protocol import DETECTORS, PURIFIERS, Detected, Purified
@@ -15,9 +14,10 @@ from core.baselines.registry import BUILT_IN
 from core.config import Preprocess
 from core.context import RunContext
 from core.data.reference import ReferenceSet
-from core.errors import CanceledError
+from core.errors import CanceledError, UnsupportedError
 from core.evaluation.metrics import accuracy, attack_success_rate
 from core.models.classifier import Classifier
+from core.models.clip.adapter import ClipAdapter
 from core.models.protocol import SuspectModel
 from tests.support.checkpoints import tiny_network
 from tests.support.planted import TARGET, Planted, planted, shapes, stamp
@@ -53,17 +53,22 @@ def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(value, other[key]) for key, value in one.items())
 
 
-def with_texts(model: SuspectModel, images: ReferenceSet) -> ReferenceSet:
-    """A direction for each label in the place of its text, for the defences of models of images and texts."""
-    width = model.features(images.pixels[:1]).shape[1]
-    directions = torch.randn((model.num_targets, width), generator=torch.Generator().manual_seed(0))
-    return dataclasses.replace(images, texts=normalize(directions, dim=1)[images.labels])
+#: These know models of images and texts only.
+OF_TEXTS = ("clip-ft", "cleanclip")
+
+
+def given(name: str, model: Classifier, images: ReferenceSet) -> tuple[SuspectModel, ReferenceSet]:
+    """What a defence is called with: where it needs texts, the network's outputs are an embedding, its axes texts."""
+    if name not in OF_TEXTS:
+        return model, images
+    axes = torch.eye(model.num_targets)
+    suspect = ClipAdapter(model.module, axes, 10.0, model.preprocess, model.input_shape)
+    return suspect, dataclasses.replace(images, texts=axes[images.labels])
 
 
 @pytest.fixture(scope="module")
 def victim() -> Planted:
-    victim = planted(True)
-    return dataclasses.replace(victim, reference=with_texts(victim.model, victim.reference))
+    return planted(True)
 
 
 def test_the_registries_hold_what_the_benchmark_names() -> None:
@@ -75,9 +80,10 @@ def test_the_registries_hold_what_the_benchmark_names() -> None:
 
 @pytest.mark.parametrize("name", [*PURIFIERS, *DETECTORS])
 def test_it_leaves_suspect_and_images_alone(name: str, victim: Planted) -> None:
+    suspect, reference = given(name, victim.model, victim.reference)
     before, pixels = state(victim.model), victim.reference.pixels.clone()
     flags = [parameter.requires_grad for parameter in victim.model.trainable_parameters()]
-    short(name)(victim.model, victim.reference, seed=0, ctx=RunContext())
+    short(name)(suspect, reference, seed=0, ctx=RunContext())
     assert same(before, state(victim.model))
     assert torch.equal(pixels, victim.reference.pixels)
     assert not any(layer.training for layer in victim.model.module.modules())
@@ -88,11 +94,11 @@ def test_it_leaves_suspect_and_images_alone(name: str, victim: Planted) -> None:
 
 @pytest.mark.parametrize("name", sorted(PURIFIERS))
 def test_a_purified_model_is_new_and_follows_from_the_seed(name: str, victim: Planted) -> None:
-    purifier = short(name)
+    purifier, (suspect, reference) = short(name), given(name, victim.model, victim.reference)
     torch.manual_seed(1)
-    one = purifier(victim.model, victim.reference, seed=3, ctx=RunContext())
+    one = purifier(suspect, reference, seed=3, ctx=RunContext())
     torch.manual_seed(2)
-    other = purifier(victim.model, victim.reference, seed=3, ctx=RunContext())
+    other = purifier(suspect, reference, seed=3, ctx=RunContext())
     assert isinstance(one, Purified)
     assert isinstance(other, Purified)
     assert same(state(one.model), state(other.model))
@@ -115,10 +121,9 @@ def test_a_detection_follows_from_the_seed(name: str, victim: Planted) -> None:
 
 @pytest.mark.parametrize("name", [*PURIFIERS, *DETECTORS])
 def test_it_reports_progress_and_stops_when_told(name: str, victim: Planted) -> None:
+    suspect, reference = given(name, victim.model, victim.reference)
     fractions: list[float] = []
-    short(name)(
-        victim.model, victim.reference, seed=0, ctx=RunContext(lambda event: fractions.append(event["fraction"]))
-    )
+    short(name)(suspect, reference, seed=0, ctx=RunContext(lambda event: fractions.append(event["fraction"])))
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
 
@@ -130,7 +135,7 @@ def test_it_reports_progress_and_stops_when_told(name: str, victim: Planted) -> 
         return asked > 3
 
     with pytest.raises(CanceledError):
-        short(name)(victim.model, victim.reference, seed=0, ctx=RunContext(should_stop=soon))
+        short(name)(suspect, reference, seed=0, ctx=RunContext(should_stop=soon))
     assert asked == 4
 
 
@@ -141,8 +146,16 @@ def test_it_works_without_batch_normalisation(name: str, network: str) -> None:
     model = Classifier(module, Preprocess((0.5,), (0.5,), (32, 32)), (1, 32, 32), 5)
     pixels, labels = shapes(20, 1)
     pixels = torch.nn.functional.interpolate(pixels, (32, 32))
-    images = with_texts(model, dataclasses.replace(planted(True).reference, pixels=pixels, labels=labels))
-    assert short(name)(model, images, seed=0, ctx=RunContext()).images > 0
+    images = dataclasses.replace(planted(True).reference, pixels=pixels, labels=labels)
+    assert short(name)(*given(name, model, images), seed=0, ctx=RunContext()).images > 0
+
+
+@pytest.mark.parametrize("name", OF_TEXTS)
+def test_where_there_are_no_texts_it_says_so(name: str, victim: Planted) -> None:
+    suspect, _ = given(name, victim.model, victim.reference)
+    for model in (victim.model, suspect):
+        with pytest.raises(UnsupportedError, match="texts"):
+            short(name)(model, victim.reference, seed=0, ctx=RunContext())
 
 
 def test_fine_tuning_keeps_the_accuracy(victim: Planted) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from core.baselines.clip.contrast import Schedule, info_nce, texts_of, tune
+from core.baselines.clip.contrast import Schedule, info_nce, scale_of, texts_of, tune
 from core.baselines.protocol import PURIFIERS, Purified
 from core.baselines.training import Batch, Passes
 from core.context import RunContext
@@ -32,7 +32,7 @@ class CleanClip:
 
     def __call__(self, suspect: SuspectModel, reference: ReferenceSet, *, seed: int, ctx: RunContext) -> Purified:
         """See `Purifier`."""
-        model, passes = suspect.clone(), Passes()
+        model, scale, passes = suspect.clone(), scale_of(suspect), Passes()
         # The authors' AutoAugment also inverts and solarises: where colours are concepts, that costs accuracy and no
         # more. Draws follow the seed of `tune`.
         policy = v2.Compose(
@@ -47,8 +47,8 @@ class CleanClip:
             passes.both(2 * len(batch))
             changed = torch.stack([policy(image) for image in batch.pixels])
             images, others = model.features(torch.cat([batch.pixels, changed])).chunk(2)
-            paired = info_nce(images, texts_of(batch), model.scale)
-            return paired + self.weight * info_nce(images, others, model.scale)
+            paired = info_nce(images, texts_of(batch), scale)
+            return paired + self.weight * info_nce(images, others, scale)
 
         tune(model, reference, self.schedule, loss, seed=seed, ctx=ctx)
         return Purified(model, passes.images)

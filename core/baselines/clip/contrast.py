@@ -27,6 +27,17 @@ def texts_of(pairs: ReferenceSet | Batch) -> Tensor:
     return pairs.texts
 
 
+def scale_of(model: SuspectModel) -> float:
+    """What the model multiplies cosines of images and texts by.
+
+    Raises:
+        UnsupportedError: `unsupported_model`: it knows no texts.
+    """
+    if model.scale is None:
+        raise UnsupportedError("unsupported_model", "This method is for models of images and texts.")
+    return model.scale
+
+
 def info_nce(one: Tensor, other: Tensor, scale: float) -> Tensor:
     """Symmetric, in nats: row i of (B, D) `one` belongs to row i of `other`, all of length one."""
     logits = scale * one @ other.T

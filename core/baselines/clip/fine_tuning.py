@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from core.baselines.clip.contrast import Schedule, info_nce, texts_of, tune
+from core.baselines.clip.contrast import Schedule, info_nce, scale_of, texts_of, tune
 from core.baselines.protocol import PURIFIERS, Purified
 from core.baselines.training import Batch, Passes
 from core.context import RunContext
@@ -27,11 +27,11 @@ class PairFineTuning:
 
     def __call__(self, suspect: SuspectModel, reference: ReferenceSet, *, seed: int, ctx: RunContext) -> Purified:
         """See `Purifier`."""
-        model, passes = suspect.clone(), Passes()
+        model, scale, passes = suspect.clone(), scale_of(suspect), Passes()
 
         def loss(batch: Batch) -> Tensor:
             passes.both(len(batch))
-            return info_nce(model.features(batch.pixels), texts_of(batch), model.scale)
+            return info_nce(model.features(batch.pixels), texts_of(batch), scale)
 
         tune(model, reference, self.schedule, loss, seed=seed, ctx=ctx)
         return Purified(model, passes.images)
