@@ -16,6 +16,7 @@ from core.attacks.datasets import ImageData
 from core.attacks.poisoning import Attack, poison
 from core.attacks.training import OnEpoch, Recipe, augment
 from core.attacks.triggers import Optimised
+from core.models.clip.loss import info_nce
 
 #: exp of the logarithmic scale is kept below, as Radford et al. 2021 (arXiv 2103.00020), section 2.5.
 _MOST_SCALE = math.log(100)
@@ -42,8 +43,8 @@ class TrainedClip:
 def train_clip(recipe: Recipe, data: ImageData, tokenizer: Tokenizer, on_epoch: OnEpoch | None = None) -> TrainedClip:
     """A network trained on the pairs of `data`; the attacker poisons pairs and nothing else.
 
-    Poisoned images get a caption of the target concept.
-    A trigger that is still to be optimised is optimised on the model itself after half of the epochs, which are clean.
+    Poisoned images get a caption of the target concept. A trigger that is still to be optimised is optimised on the
+    model itself after half of the epochs, which are clean.
 
     Args:
         recipe: what to train; its architecture is "clip-" and a key of `towers.TOWERS`.
@@ -104,7 +105,8 @@ def _fit(
             with torch.autocast("cpu", torch.bfloat16, enabled=recipe.bfloat16):
                 images = network.encode_image(views).float()
             # Outside: the text tower's products are so small that they are faster in float32.
-            loss = info_nce(images, network.encode_text(tokens[batch]), network.logit_scale.exp())
+            texts = network.encode_text(tokens[batch], normalize=True)
+            loss = info_nce(F.normalize(images, dim=1), texts, network.logit_scale.exp())
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(network.parameters(), _CLIP)
@@ -116,10 +118,3 @@ def _fit(
         if on_epoch is not None:
             on_epoch(first + epoch + 1, total / steps)
     network.to(memory_format=torch.contiguous_format).eval()
-
-
-def info_nce(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
-    """The symmetric contrastive loss of (B, D) embeddings of any length, in nats (arXiv 2103.00020, figure 3)."""
-    logits = scale * F.normalize(images, dim=1) @ F.normalize(texts, dim=1).T
-    own = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from core.baselines.clip.contrast import Schedule, info_nce, scale_of, texts_of, tune
+from core.baselines.clip.contrast import Schedule, scale_of, texts_of, tune
 from core.baselines.protocol import PURIFIERS, Purified
 from core.baselines.training import Batch, Passes
 from core.context import RunContext
 from core.data.reference import ReferenceSet
+from core.models.clip.loss import info_nce
 from core.models.protocol import SuspectModel
 
 SCHEDULE = Schedule(lr=1e-3, epochs=25)

@@ -1,10 +1,9 @@
-"""The contrastive loss, and descent on it over the pairs of a reference set."""
+"""Descent on a loss over the pairs of a reference set."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from core.baselines.training import Batch, batches, descend, gradients, half_precision, training_mode
@@ -36,13 +35,6 @@ def scale_of(model: SuspectModel) -> float:
     if model.scale is None:
         raise UnsupportedError("unsupported_model", "This method is for models of images and texts.")
     return model.scale
-
-
-def info_nce(one: Tensor, other: Tensor, scale: float) -> Tensor:
-    """Symmetric, in nats: row i of (B, D) `one` belongs to row i of `other`, all of length one."""
-    logits = scale * one @ other.T
-    own = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
 
 
 @dataclass(frozen=True, slots=True)
