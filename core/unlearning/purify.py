@@ -17,6 +17,7 @@ from core.models.protocol import SuspectModel
 from core.report.schema import Utility
 from core.unlearning.guard import Guarded, guard, interpolated
 from core.unlearning.pool import TriggerPool
+from core.unlearning.recipe import Recipe, recipe_for
 from core.unlearning.step import UnlearningStep
 from core.unlearning.waves import obeyed_waves
 
@@ -25,15 +26,7 @@ IsSettled = Callable[[SuspectModel, InversionResult], bool]
 
 #: Share of the reference set that only the utility guard sees.
 HELD_OUT = 0.25
-_MOMENTUM, _WEIGHT_DECAY = 0.9, 5e-4
-#: The adaptive learning rate, as a share of the plain one.
-_ADAPTIVE = 0.1
 _FEWEST_IMAGES = 16
-#: For dense triggers the gradient is always at its bound, so the steps are this much shorter, and there are fewer.
-_DENSE_SLOWER, _DENSE_FEWER = 0.75, 0.25
-#: Every round ends this share of the way back to the suspect, the larger one for dense triggers. Unlearning overshoots:
-#: weights between the ends resist the trigger as well or better, and are more accurate.
-_BACK, _DENSE_BACK = 0.2, 0.4
 #: Share of a round's progress that unlearning takes; looking again takes the rest.
 _UNLEARNING_SHARE = 0.6
 
@@ -115,13 +108,13 @@ def purify(
     while True:
         whole = ctx.part(rounds / config.rounds, (rounds + 1) / config.rounds)
         current.module.to(memory_format=torch.channels_last)
-        step = UnlearningStep(teacher, current, pool, config, generator)
-        lr = config.lr * (1 - _DENSE_SLOWER * pool.dense_share)
-        steps = round(config.steps * (1 - _DENSE_FEWER * pool.dense_share))
-        batches = _batches(fit_on, config.batch_size, steps, generator)
-        _unlearn(step, current, batches, steps, lr, whole.part(0.0, _UNLEARNING_SHARE))
+        recipe = recipe_for(suspect, config, pool.dense_share)
+        step = UnlearningStep(teacher, current, pool, recipe.config, generator)
+        batches = _batches(fit_on, config.batch_size, recipe.steps, generator)
+        _unlearn(step, current, batches, recipe, whole.part(0.0, _UNLEARNING_SHARE))
         current.module.to(memory_format=torch.contiguous_format)
-        current = interpolated(current, suspect, _BACK + (_DENSE_BACK - _BACK) * pool.dense_share)
+        if recipe.back:
+            current = interpolated(current, suspect, recipe.back)
         rounds += 1
         images += step.images
         # After the last round the verification looks; after a divergence there is nothing to look at.
@@ -161,33 +154,16 @@ def _batches(images: ReferenceSet, size: int, count: int, generator: torch.Gener
 
 
 def _unlearn(
-    step: UnlearningStep,
-    current: SuspectModel,
-    batches: Iterator[ReferenceSet],
-    count: int,
-    lr: float,
-    ctx: RunContext,
+    step: UnlearningStep, current: SuspectModel, batches: Iterator[ReferenceSet], recipe: Recipe, ctx: RunContext
 ) -> None:
     """The steps of one round, in place; the learning rate falls to zero so that a look sees settled weights."""
-    optimizer, lr = _optimizer(current, lr)
+    optimizer = recipe.optimizer(current.trainable_parameters())
     for number, batch in enumerate(batches):
-        ctx.progress(number / count)
-        optimizer.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * number / count)) / 2
+        ctx.progress(number / recipe.steps)
+        optimizer.param_groups[0]["lr"] = recipe.lr * (1 + math.cos(math.pi * number / recipe.steps)) / 2
         step(batch)
         optimizer.step()
     ctx.progress(1.0)
-
-
-def _optimizer(model: SuspectModel, lr: float) -> tuple[torch.optim.Optimizer, float]:
-    """What moves the weights, and its learning rate for a configured `lr`.
-
-    Adaptive steps for a model of texts (AdamW; Loshchilov and Hutter 2019): it was trained by them, and plain descent
-    loses seven points of zero-shot accuracy where they lose one.
-    """
-    parameters = model.trainable_parameters()
-    if model.scale is None:
-        return torch.optim.SGD(parameters, lr=lr, momentum=_MOMENTUM, weight_decay=_WEIGHT_DECAY), lr
-    return torch.optim.AdamW(parameters, lr=_ADAPTIVE * lr, weight_decay=0.0), _ADAPTIVE * lr
 
 
 def _finite(model: SuspectModel) -> bool:

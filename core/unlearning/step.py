@@ -63,7 +63,7 @@ class UnlearningStep:
         self._suspect, self._current, self._pool = suspect, current, pool
         self._config, self._generator = config, generator
         self._probe = current.clone()
-        self._stages = stage_ends(suspect)
+        self._stages = stage_ends(suspect) if config.stage else ()
         self._anchor = [parameter.detach() for parameter in suspect.trainable_parameters()]
         self._parameters = current.trainable_parameters()
         self._moved: list[Tensor] = [*self._probe.trainable_parameters()]
