@@ -152,6 +152,8 @@ class _Scan:
         detection = detect(
             suspect.model, inversion, suspect.reference, preset=self.config.preset, synthetic=suspect.synthetic
         )
+        if (texts := suspect.loaded.texts) is not None:
+            detection.coverage += texts.coverage
         if detection.verdict is Verdict.BACKDOORED:
             path = self.result_dir / "inverted_triggers.png"
             draw_triggers(inversion, suspect.reference, path)

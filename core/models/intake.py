@@ -44,7 +44,8 @@ def intake(
     """Validates a model and a reference set and writes them to `out_dir`.
 
     Writes weights.safetensors (the network's own keys), layout.json and kept/ (see core.models.package),
-    inspection.json and, with a reference set, reference.safetensors and reference.json.
+    inspection.json and, with a reference set, reference.safetensors and reference.json; for a model of images and
+    texts texts.safetensors, if there are any (see core.models.clip.texts).
 
     Args:
         source: the files of the model.

@@ -97,7 +97,7 @@ class LoadedSuspect:
             architecture_source=self.inspection["architecture_source"],
             num_classes=self.model.num_targets,
             input_shape=self.model.input_shape,
-            parameters=sum(parameter.numel() for parameter in self.model.module.parameters()),
+            parameters=self.inspection["parameters"] if self.texts else _parameters(self.model),
             preprocess=PreprocessInfo(
                 mean=list(preprocess.mean),
                 std=list(preprocess.std),
@@ -120,6 +120,10 @@ class LoadedSuspect:
             return None
         fields = set(ReferenceInfo.model_fields) - {"sha256"}
         return ReferenceInfo(sha256=sha256 or "", **{key: self.reference_report[key] for key in fields})
+
+
+def _parameters(model: SuspectModel) -> int:
+    return sum(parameter.numel() for parameter in model.module.parameters())
 
 
 def load_suspect(intake_dir: Path, config: ScanConfig) -> LoadedSuspect:

@@ -41,6 +41,19 @@ class Texts:
     own: Tensor | None
     labels: Tensor | None
 
+    @property
+    def coverage(self) -> list[str]:
+        """What a verdict over these targets does not cover."""
+        gaps = {
+            VocabularySource.CAPTION_CLUSTERS: "The targets are clusters of captions, each called by its nearest one.",
+            VocabularySource.IMAGE_CLUSTERS: "The targets are groups of reference images: they have no names.",
+        }
+        found = [gaps[self.source]] if self.source in gaps else []
+        found.append("A backdoor to a text far from all targets can be missed, or is named by the nearest target.")
+        if self.own is None:
+            found.append("The images came without captions: what tells texts of one target apart was not looked at.")
+        return found
+
     def describe(self) -> VocabularyInfo:
         """For the report."""
         return VocabularyInfo(
