@@ -51,13 +51,20 @@ def recipe_for(model: SuspectModel, config: UnlearningConfig, dense_share: float
     """The recipe for a round against triggers of which `dense_share`, in [0, 1], are dense.
 
     Models of texts were trained by adaptive steps on embeddings: plain descent costs them seven points of accuracy
-    where adaptive steps cost one. Those also reach further, so the path goes all the way back to the suspect, no
-    re-attack is simulated, and of the suspect's view only the embedding is kept, not the stages before it.
+    where adaptive steps cost one. Against local triggers those also reach further by themselves: the path goes all the
+    way back to the suspect, no re-attack is simulated, and of the suspect's view only the embedding is kept, not the
+    stages before it. A dense trigger, which is only approximated, still needs all of that.
     """
     slower, fewer = 1 - _DENSE_SLOWER * dense_share, 1 - _DENSE_FEWER * dense_share
     if model.scale is None:
         back = _BACK + (_DENSE_BACK - _BACK) * dense_share
         return Recipe(config, False, config.lr * slower, round(config.steps * fewer), back)
-    config = replace(config, path=1.0, reattack_steps=0, stage=0.0, feature=_ADAPTIVE_FEATURE * config.feature)
+    config = replace(
+        config,
+        path=1.0 - (1.0 - config.path) * dense_share,
+        reattack_steps=round(config.reattack_steps * dense_share),
+        stage=config.stage * dense_share,
+        feature=_ADAPTIVE_FEATURE * config.feature,
+    )
     steps = round(_ADAPTIVE_STEPS * config.steps * fewer)
     return Recipe(config, True, _ADAPTIVE_RATE * config.lr * slower, steps, 0.0)
