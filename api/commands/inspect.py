@@ -103,6 +103,8 @@ def _rows(report: Mapping[str, Any]) -> Iterator[tuple[str, Text | str]]:
         if finding["hint"]:
             yield "", finding["hint"]
     yield "layout", report["layout"] or "-"
+    if report["kind"] is not None:
+        yield "kind", {"clip": "a model of images and texts", "classifier": "an image classifier"}[report["kind"]]
     if report["network"] is not None:
         yield from _network(report["network"])
     for file in report["files"][:_MOST_FILES]:
@@ -132,7 +134,8 @@ def _network(network: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     said = {"config": "by its configuration", "request": "as requested", "inferred": "by its keys and shapes"}
     yield "architecture", f"{network['architecture']} ({said[network['architecture_source']]})"
     labels = ", ".join(network["labels"][:_MOST_LABELS]) + (", ..." if len(network["labels"]) > _MOST_LABELS else "")
-    yield "classes", f"{network['num_classes']}" + (f": {labels}" if labels else "")
+    if network["num_classes"]:  # targets of a model of images and texts come with its vocabulary
+        yield "classes", f"{network['num_classes']}" + (f": {labels}" if labels else "")
     channels, height, width = network["input_shape"]
     yield "input", f"{channels} x {height} x {width}, {network['parameters']} parameters"
     preprocess = network["preprocess"]

@@ -40,12 +40,17 @@ def _rows(report: Mapping[str, Any], target: Path | None) -> Iterator[tuple[str,
         yield "because", reason
     for finding in detection["targets"]:
         yield "target", _target(finding)
-    yield "model", f"{model['filename']}, {model['architecture']}, {model['num_classes']} classes"
+    yield "model", f"{model['filename']}, {model['architecture']}, {_targets(model)}"
     yield "reference", _reference(report["reference_set"])
     if report["utility"] is not None:
         utility = report["utility"]
         yield utility["measure"].replace("_", " "), f"{utility['before']:.1%} of {utility['images']} images"
     yield from _purification(report["purification"], target)
+
+
+def _targets(model: Mapping[str, Any]) -> str:
+    vocabulary = model.get("vocabulary")
+    return f"{model['num_classes']} " + (f"targets from the {vocabulary['source']}" if vocabulary else "classes")
 
 
 def _reference(reference: Mapping[str, Any] | None) -> str:
