@@ -14,7 +14,7 @@ from core.data.reference import ReferenceSet
 from core.domain import Preset
 from core.evaluation.inverted import goal
 from core.evaluation.perturbation import RADIUS, perturbed_asr
-from core.evaluation.reattack import RATES, STEPS, Attacker, reattack_grid, worst
+from core.evaluation.reattack import RATES, STEPS, TEXT_RATES, Attacker, reattack_grid, worst
 from core.inversion.result import InvertedTrigger
 from core.models.protocol import SuspectModel
 from core.report.schema import Certificate, ReattackCurve, ReattackPoint, Resistance
@@ -32,21 +32,22 @@ class Strength:
 
     Attributes:
         attacker: images and kind of the retuning.
-        rates: learning rates. steps: of the retuning, rising.
+        rates: learning rates, and of models of texts. steps: of the retuning, rising.
         perturbing_steps: of each restart. restarts: of the perturbation.
     """
 
     attacker: Attacker
     rates: tuple[float, ...]
+    text_rates: tuple[float, ...]
     steps: tuple[int, ...]
     perturbing_steps: int
     restarts: int
 
 
 _STRENGTHS = {
-    Preset.FAST: Strength(Attacker(10, 30), (0.01,), (5, 10, 20), 10, 1),
-    Preset.STANDARD: Strength(Attacker(10, 30), RATES, (5, 10, 20, 50), 20, 1),
-    Preset.THOROUGH: Strength(Attacker(), RATES, STEPS, 40, 3),
+    Preset.FAST: Strength(Attacker(10, 30), (0.01,), (0.003,), (5, 10, 20), 10, 1),
+    Preset.STANDARD: Strength(Attacker(10, 30), RATES, TEXT_RATES, (5, 10, 20, 50), 20, 1),
+    Preset.THOROUGH: Strength(Attacker(), RATES, TEXT_RATES, STEPS, 40, 3),
 }
 
 
@@ -155,7 +156,7 @@ def _retune(
         lambda labels: _wanted(trigger, labels),
         seed=seed,
         ctx=ctx,
-        rates=strength.rates,
+        rates=strength.rates if model.scale is None else strength.text_rates,
         steps=strength.steps,
         attacker=strength.attacker,
     )

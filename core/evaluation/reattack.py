@@ -22,6 +22,9 @@ STEPS: tuple[int, ...] = (5, 10, 20, 50, 100)
 #: The attacker's learning rates. Which one is worst depends on the model, so none of them alone is an answer.
 RATES: tuple[float, ...] = (0.003, 0.01, 0.03)
 
+#: The same for models of texts: cosines are multiplied before the softmax, and .03 destroys clean ones.
+TEXT_RATES: tuple[float, ...] = (0.001, 0.003, 0.01)
+
 #: ASR after each number of steps, per learning rate.
 Grid = dict[float, dict[int, float]]
 
