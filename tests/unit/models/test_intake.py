@@ -221,6 +221,13 @@ def test_the_kind_may_not_contradict_the_files(tmp_path: Path) -> None:
     assert caught.value.code == "unsupported_kind"
 
 
+def test_a_vocabulary_is_not_for_classifiers(tmp_path: Path) -> None:
+    model = save(tiny_network().state_dict(), tmp_path / "m", "torch-zip")
+    with pytest.raises(InvalidInputError) as caught:
+        run_intake(model, tmp_path / "intake", vocabulary=("cat", "dog"))
+    assert caught.value.code == "invalid_vocabulary"
+
+
 def test_cancellation(tmp_path: Path) -> None:
     model = save(tiny_network().state_dict(), tmp_path / "m", "torch-zip")
     with pytest.raises(CanceledError):

@@ -14,6 +14,7 @@ from core.config import ScanConfig
 from core.errors import AssayError, InvalidInputError, UnsupportedError
 from core.models.repository.layouts import RepositoryKind, recognise
 from core.models.repository.opening import Opened, open_model, sort_files
+from tests.support.clip_layouts import open_clip_vit
 from tests.support.layouts import source_of
 from tests.support.repository_layouts import timm_both, timm_vit, vit, vit_both, vit_sharded, vit_zip
 
@@ -218,6 +219,20 @@ def test_an_open_clip_repository_is_recognised(folder: Path, tmp_path: Path) -> 
     assert (repository.kind, repository.is_clip) == (RepositoryKind.OPEN_CLIP, True)
     assert [item.path for item in repository.ignored] == ["config.json"]
     assert _refused(folder, tmp_path / "s").code == "unsupported_architecture"
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "processor_config.json"])
+def test_classes_of_tokenizers_and_processors_are_code(name: str, folder: Path, tmp_path: Path) -> None:
+    open_clip_vit(folder)
+    (folder / name).write_text(json.dumps({"auto_map": {"AutoTokenizer": ["evil.Tokenizer", None]}}))
+    assert _refused(folder, tmp_path / "s").code == "unsafe_config_code"
+
+
+def test_tokenizers_beside_classifiers_are_left_out(folder: Path, tmp_path: Path) -> None:
+    vit(folder)
+    (folder / "tokenizer.json").write_text("{}")
+    opened = _open(folder, tmp_path / "s")
+    assert [item.path for item in opened.repository.ignored] == ["tokenizer.json"]
 
 
 def test_timm_configurations_are_checked(folder: Path, tmp_path: Path) -> None:
