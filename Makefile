@@ -11,7 +11,7 @@ SERVICES := redis-server postgresql
 # Set to PyTorch's own index to get its small CPU build instead of PyPI's.
 PIP_TORCH_INDEX ?=
 
-.PHONY: help setup demo test check format serve bench fuzz zoo examples services openapi clean
+.PHONY: help setup demo demo-clip test check format serve bench fuzz zoo examples services openapi clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ $(STAMP): pyproject.toml
 
 demo: setup ## Scan one clean and two backdoored examples over HTTP, purify, measure (build/demo/summary.json)
 	$(BIN)/assay demo
+
+demo-clip: setup ## The same with three CLIPs (build/demo-clip/summary.json)
+	$(BIN)/assay demo --clip
 
 test: setup services check ## Run the checks and all tests
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist worksteal
@@ -62,8 +65,9 @@ SHARD ?= 1/1
 zoo: setup ## Train the models of the full suite that are not there yet (SEEDS=3 SHARD=i/n; hours)
 	$(BIN)/assay bench zoo --suite full --seeds $(SEEDS) --shard $(SHARD)
 
-examples: setup ## Train the example models again (needs Fashion-MNIST: apt-get install dataset-fashion-mnist)
+examples: setup ## Train the example models again (one kind needs Fashion-MNIST: apt-get install dataset-fashion-mnist)
 	$(BIN)/python examples/train.py
+	$(BIN)/python examples/train_clip.py
 
 openapi: setup ## Write openapi.json after a deliberate change of the API
 	$(BIN)/python -m api.openapi

@@ -62,6 +62,8 @@ def _reference(reference: Mapping[str, Any] | None) -> str:
         return f"{text}, unlabelled"
     if "matched_by" not in reference:  # a report of an earlier version
         return text
+    if reference.get("captioned"):
+        return f"{text}, {reference['captioned']} with texts of their own"
     missing = reference["classes_missing_total"]
     matched = f"{text}, classes matched by {reference['matched_by']}"
     return f"{matched}, {missing} without an image" if missing else matched
@@ -86,8 +88,9 @@ def _purification(purification: Mapping[str, Any], target: Path | None) -> Itera
     status = purification["status"]
     yield "purified", status.replace("_", " ") + (f": {purification['reason']}" if purification["reason"] else "")
     utility, verification = purification["utility"], purification["verification"]
-    if utility is not None and utility["after"] is not None:
-        yield "", f"{utility['measure'].replace('_', ' ')} {utility['before']:.1%} -> {utility['after']:.1%}"
+    for kept in (utility, purification.get("retrieval")):
+        if kept is not None and kept["after"] is not None:
+            yield "", f"{kept['measure'].replace('_', ' ')} {kept['before']:.1%} -> {kept['after']:.1%}"
     if verification is not None:
         before, after = verification["inverted_flip_before"], verification["inverted_flip_after"]
         yield "", f"worst inverted trigger flips {before:.1%} -> {after:.1%}"

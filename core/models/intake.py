@@ -76,6 +76,13 @@ def _intake(source: Source, reference_path: Path | None, config: ScanConfig, out
     out_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="unpacked-") as scratch:
         opened = open_model(sort_files(source, Path(scratch)), config, lambda fraction: ctx.progress(0.5 * fraction))
+        if opened.kind is ModelKind.CLASSIFIER and (config.vocabulary or config.templates):
+            raise InvalidInputError(
+                "invalid_vocabulary",
+                "The model is a classifier, which has its own classes; vocabulary and templates are for models of "
+                "images and texts.",
+                "Leave them out.",
+            )
         _write_weights(opened.tensors | opened.auxiliary, out_dir)
         opened.package.save(out_dir, {file.path: file.location for file in opened.repository.kept})
     match = opened.inspection.match

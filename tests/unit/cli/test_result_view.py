@@ -114,6 +114,16 @@ def test_a_report_without_a_certificate(capsys: pytest.CaptureFixture[str]) -> N
     assert "scanned again: clean" in capsys.readouterr().out
 
 
+def test_what_was_kept_of_accuracy_and_retrieval(capsys: pytest.CaptureFixture[str]) -> None:
+    report = _report(None).model_dump(mode="json")
+    for name, measure in (("utility", "zero_shot_accuracy"), ("retrieval", "retrieval_recall")):
+        report["purification"][name] = {"measure": measure, "images": 90, "before": 0.75, "after": 0.5}
+    show_report(report, None)
+    shown = capsys.readouterr().out
+    assert "zero shot accuracy 75.0% -> 50.0%" in shown
+    assert "retrieval recall 75.0% -> 50.0%" in shown
+
+
 @pytest.mark.parametrize(
     ("reference", "text"),
     [
@@ -127,6 +137,10 @@ def test_a_report_without_a_certificate(capsys: pytest.CaptureFixture[str]) -> N
         (
             {"labelled": True, "matched_by": "index", "classes_missing_total": 3},
             "9 of 10 images, classes matched by index, 3 without an image",
+        ),
+        (
+            {"labelled": True, "matched_by": "caption", "classes_missing_total": 0, "captioned": 9},
+            "9 of 10 images, 9 with texts of their own",
         ),
     ],
 )
