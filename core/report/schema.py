@@ -99,7 +99,7 @@ class ReferenceInfo(_Model):
     classes_present: int
     matched_by: str = Field(
         default="unlabelled",
-        description="How labels became classes: index, name (the model's own), order (alphabetical), caption or unlabelled.",
+        description="How labels came: index, name (the model's own), order (alphabetical), caption or unlabelled.",
     )
     label_mapping: str = Field(default="", description="The same in words.")
     captioned: int = Field(default=0, description="Images used with a text of their own.")
