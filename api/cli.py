@@ -155,7 +155,8 @@ def _asked(suspect: str, fields: dict[str, str]) -> tuple["ScanOptions", "Target
 def scan(
     suspect: Suspect,
     reference: Annotated[
-        str | None, typer.Option(help="Clean images: a folder, a zip file, or the id of a reference set of the server.")
+        str | None,
+        typer.Option(help="Clean images: a folder, a zip, tar or Parquet file, or the id of a server's set."),
     ] = None,
     target: Annotated[
         Path | None,

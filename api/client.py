@@ -103,7 +103,7 @@ class Client:
 
         Args:
             model: an api.schemas.ModelRef as JSON.
-            reference_sha256: an uploaded zip file, unless `reference_set` is given.
+            reference_sha256: an uploaded file, unless `reference_set` is given.
             reference_set: the id of a set.
         """
         reference = None if reference_sha256 is None else {"blob": reference_sha256}

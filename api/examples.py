@@ -99,7 +99,11 @@ FORM_SCHEMA: dict[str, Any] = {
     "additionalProperties": False,
     "properties": {
         "model": {"type": "string", "format": "binary", "description": "The suspect checkpoint."},
-        "reference": {"type": "string", "format": "binary", "description": "The reference set, a zip file."},
+        "reference": {
+            "type": "string",
+            "format": "binary",
+            "description": "The reference set: zip, tar or Parquet.",
+        },
         "kind": {"type": "string", "enum": ["auto", "classifier", "clip"], "default": "auto"},
         "architecture": {"type": "string", "default": "auto"},
         "preprocess": {"type": "string", "default": "auto", "description": "auto, or JSON with mean, std and size."},

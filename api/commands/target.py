@@ -44,7 +44,7 @@ def parse_target(text: str) -> Target:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceTarget:
-    """Exactly one of both: a zip file or a folder, or the id of a set that a server has."""
+    """Exactly one of both: a file or a folder, or the id of a set that a server has."""
 
     path: Path | None = None
     set_id: str | None = None
