@@ -99,8 +99,8 @@ class Calibration:
         for name, models in ((group, own), (architecture, same)):
             if len(models) >= FEWEST_MODELS:
                 return name, models
-        kind = _kind(group)
-        alike = [models for name, models in self.groups.items() if _kind(name) == kind]
+        kind = kind_of(group)
+        alike = [models for name, models in self.groups.items() if kind_of(name) == kind]
         return f"{kind}{ALL}", {key: values for models in alike for key, values in models.items()}
 
     def score(self, values: Values, group: str, *, without: str | None = None) -> Score:
@@ -113,7 +113,7 @@ class Calibration:
         """
         name, models = self.reference(group)
         others = [entry for key, entry in models.items() if key != without]
-        levels = deviations(values, others)
+        levels = deviations(values, others, kind_of(group))
         leading = max(levels, key=lambda key: levels[key], default="")
         value = max(0.0, levels.get(leading, 0.0))
         limit = threshold(len(others), len(levels))
@@ -137,7 +137,9 @@ class Calibration:
         if name not in self._scores:
             models = self.reference(group)[1]
             self._scores[name] = {
-                key: max(deviations(values, [v for k, v in models.items() if k != key]).values(), default=0.0)
+                key: max(
+                    deviations(values, [v for k, v in models.items() if k != key], kind_of(group)).values(), default=0.0
+                )
                 for key, values in models.items()
             }
         return self._scores[name]
@@ -147,13 +149,13 @@ class Calibration:
         return {}
 
 
-def _kind(group: str) -> str:
+def kind_of(group: str) -> str:
     """ "KIND:" of "KIND:NAME/IMAGES"; empty for classifiers."""
     head, colon, _ = group.rpartition(":")
     return head + colon
 
 
-def deviations(values: Values, clean: Sequence[Values]) -> dict[str, float]:
+def deviations(values: Values, clean: Sequence[Values], kind: str = "") -> dict[str, float]:
     """Statistic -> how many standard deviations of `clean` it lies on the suspicious side of their mean.
 
     Divided by sqrt(1 + 1/n), so that Student's distribution applies to a new clean model. Statistics that were not
@@ -164,17 +166,19 @@ def deviations(values: Values, clean: Sequence[Values]) -> dict[str, float]:
         value = values.get(name)
         known = [other for entry in clean if (other := entry.get(name)) is not None]
         if value is not None and len(known) >= max(2.0, 0.75 * len(clean)):
-            mean, spread = _normal(name, known)
-            found[name] = (STATISTICS.get(name).suspicion(value) - mean) / (spread * math.sqrt(1 + 1 / len(known)))
+            mean, spread = _normal(name, known, kind)
+            found[name] = (STATISTICS.get(name).suspicion(value, kind) - mean) / (
+                spread * math.sqrt(1 + 1 / len(known))
+            )
     return found
 
 
-def value_at(name: str, level: float, clean: Sequence[Values]) -> float | None:
+def value_at(name: str, level: float, clean: Sequence[Values], kind: str = "") -> float | None:
     """The value of a statistic that deviates by `level`; None where it was not measured on the clean models."""
     known = [other for entry in clean if (other := entry.get(name)) is not None]
     if len(known) < 2:
         return None
-    mean, spread = _normal(name, known)
+    mean, spread = _normal(name, known, kind)
     suspicion = mean + level * spread * math.sqrt(1 + 1 / len(known))
     return math.exp(suspicion if STATISTICS.get(name).direction == "above" else -suspicion)
 
@@ -186,9 +190,9 @@ def threshold(models: int, statistics: int, budget: float = BUDGET) -> float:
     return student_quantile(budget / statistics, models - 1)
 
 
-def _normal(name: str, known: Sequence[float]) -> tuple[float, float]:
+def _normal(name: str, known: Sequence[float], kind: str) -> tuple[float, float]:
     """Mean and standard deviation of the suspicion of two or more clean models."""
-    suspicion = [STATISTICS.get(name).suspicion(value) for value in known]
+    suspicion = [STATISTICS.get(name).suspicion(value, kind) for value in known]
     mean = sum(suspicion) / len(suspicion)
     variance = sum((value - mean) ** 2 for value in suspicion) / (len(suspicion) - 1)
     return mean, max(LEAST_SPREAD, math.sqrt(variance))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -13,6 +14,7 @@ from core.detection.calibration import (
     Values,
     deviations,
     group_of,
+    kind_of,
     threshold,
     value_at,
 )
@@ -45,6 +47,14 @@ _ENERGY_OF = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Clean:
+    """The clean models that a suspect is compared with, and the kind of all of them."""
+
+    models: Sequence[Values]
+    kind: str
+
+
 def detect(
     model: SuspectModel,
     inversion: InversionResult,
@@ -70,7 +80,8 @@ def detect(
     limit = score.threshold * (SYNTHETIC_FACTOR if synthetic else 1.0)
     doubts = _doubts(model, reference, synthetic)
     verdict, reasons = _decide(score, limit, doubts, preset)
-    clean = list(calibration.reference(group_of(model))[1].values())
+    group = group_of(model)
+    clean = _Clean(list(calibration.reference(group)[1].values()), kind_of(group))
     return Detection(
         verdict=verdict,
         score=round(score.value, 4),
@@ -101,10 +112,10 @@ def _provenance(calibration: Calibration, score: Score) -> ThresholdProvenance:
     )
 
 
-def _statistic(name: str, value: float | None, score: Score, limit: float, clean: Sequence[Values]) -> Statistic:
+def _statistic(name: str, value: float | None, score: Score, limit: float, clean: _Clean) -> Statistic:
     """One statistic with the value at which it would convict by itself."""
     entry = STATISTICS.get(name)
-    at = value_at(name, limit, clean) if name in score.levels and math.isfinite(limit) else None
+    at = value_at(name, limit, clean.models, clean.kind) if name in score.levels and math.isfinite(limit) else None
     return Statistic(
         name=name,
         value=value,
@@ -148,14 +159,14 @@ def _decide(score: Score, limit: float, doubts: list[str], preset: Preset) -> tu
     return Verdict.CLEAN, ["No statistic is near its threshold."]
 
 
-def _suspicion(trigger: InvertedTrigger, clean: Sequence[Values]) -> float:
+def _suspicion(trigger: InvertedTrigger, clean: _Clean) -> float:
     """How far one component's own energy deviates."""
     statistic = "source_energy" if trigger.target is None else _ENERGY_OF[trigger.operator.name]
-    return deviations({statistic: trigger.energy}, clean).get(statistic, 0.0)
+    return deviations({statistic: trigger.energy}, clean.models, clean.kind).get(statistic, 0.0)
 
 
 def _targets(
-    inversion: InversionResult, reference: ReferenceSet, verdict: Verdict, clean: Sequence[Values], limit: float
+    inversion: InversionResult, reference: ReferenceSet, verdict: Verdict, clean: _Clean, limit: float
 ) -> list[TargetFinding]:
     """Every target of a surviving component that is suspicious by itself, and the first of a backdoored model."""
     names = reference.class_names

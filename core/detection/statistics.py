@@ -1,8 +1,8 @@
 """Detection statistics: what the evidence of an inversion says, each in one number."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from core.inversion.result import Evidence, InversionResult
@@ -20,18 +20,21 @@ class DetectionStatistic:
     Attributes:
         direction: where suspicion lies.
         indifferent: values beyond this, on the other side, are all the same: no evidence at all.
+        otherwise: the same for kinds of models ("clip:") of which clean ones lie elsewhere.
     """
 
     measure: Measure
     direction: Literal["below", "above"]
     description: str
     indifferent: float
+    otherwise: Mapping[str, float] = field(default_factory=dict)
 
-    def suspicion(self, value: float) -> float:
-        """The value's logarithm, cut off at `indifferent`, with its sign such that more is more suspicious."""
+    def suspicion(self, value: float, kind: str = "") -> float:
+        """The value's logarithm, cut off where it is no evidence, with its sign such that more is more suspicious."""
+        bound = self.otherwise.get(kind, self.indifferent)
         if self.direction == "below":
-            return -math.log(min(max(value, _LEAST), self.indifferent))
-        return math.log(max(value, self.indifferent))
+            return -math.log(min(max(value, _LEAST), bound))
+        return math.log(max(value, bound))
 
 
 STATISTICS: Registry[DetectionStatistic] = Registry("detection statistic")
@@ -83,7 +86,14 @@ STATISTICS.register("blend_energy")(
     DetectionStatistic(_energy("blend"), "below", "Energy of a picture mixed in, for the likeliest dense target.", 3.0)
 )
 STATISTICS.register("warp_energy")(
-    DetectionStatistic(_energy("warp"), "below", "Least energy of a smooth warp over all targets.", 4.0)
+    DetectionStatistic(
+        # A warp says nothing about colours and parts that texts name: clean CLIPs cost 50 and more.
+        _energy("warp"),
+        "below",
+        "Least energy of a smooth warp over all targets.",
+        4.0,
+        {"clip:": 10.0},
+    )
 )
 STATISTICS.register("source_energy")(
     DetectionStatistic(_source_energy, "below", "Least energy of a trigger whose target depends on the source.", 1.0)

@@ -104,6 +104,16 @@ def test_values_without_evidence_are_all_alike() -> None:
     assert flips.suspicion(0.0) == flips.suspicion(0.2) < flips.suspicion(0.9)
 
 
+def test_where_evidence_begins_depends_on_the_kind() -> None:
+    """Clean CLIPs need warps of fifty and more, so one of five says something about a CLIP, and nothing otherwise."""
+    clean = [{"warp_energy": 60.0 + number} for number in range(10)]
+    assert deviations({"warp_energy": 5.0}, clean)["warp_energy"] == 0.0
+    assert deviations({"warp_energy": 5.0}, clean, "clip:")["warp_energy"] > 2.0
+    groups = {"clip:a/colour": {f"m{number}": values for number, values in enumerate(clean)}, "b/grey": models(9)}
+    score = Calibration("c", "e", groups).score({"warp_energy": 5.0}, "clip:a/colour")
+    assert (score.leading, score.value > 2.0) == ("warp_energy", True)
+
+
 def test_value_at_is_the_inverse_of_deviations() -> None:
     clean = list(models(12).values())
     level = deviations({"smooth_energy": 0.4}, clean)["smooth_energy"]
