@@ -104,15 +104,16 @@ def _purify(
     except UnsupportedError as error:
         return Unsupported(error.detail)
     part = f"{split_of(subject.seed)}-test"
-    images = TestImages.draw(zoo.equipped(subject.suspect, part, data.part(part)), conditions.effort)
+    whole = data.part(part)
 
-    def measured(model: SuspectModel) -> Measured:
+    def measured(model: SuspectModel, recipe: Recipe) -> Measured:
+        images = TestImages.draw(zoo.equipped(recipe, part, whole), conditions.effort)
         return measure(model, images, attack, data.num_classes, conditions.effort, subject.seed)
 
-    after = measured(treated.model)
+    after = measured(treated.model, subject.suspect)
     certificate = certify_treated(treated, zoo.get(subject.clean), reference, conditions.preset, subject.seed)
     if before is None:
-        clean = measured(zoo.get(subject.clean))
+        clean = measured(zoo.get(subject.clean), subject.clean)
         first, beside = after, {"worst_clean": clean.worst, "perturbed_clean": clean.perturbed}
         asr_clean, ra_clean = clean.asr, clean.ra
         detail = {"acc_clean": clean.acc, "clean": clean.triggers}

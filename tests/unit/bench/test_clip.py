@@ -42,8 +42,9 @@ def test_a_row_of_a_purification_has_the_retrieval_of_all_three_models(
     assert isinstance(first, PurifyRow)
     assert first.asr_before > 0.85
     assert first.asr_clean < 0.6
-    assert 0.2 < first.detail["retrieval"] <= 1
-    assert 0.2 < first.detail["retrieval_clean"] <= 1
+    for recipe, recall in ((SUBJECT.suspect, "retrieval"), (SUBJECT.clean, "retrieval_clean")):
+        # Each model meets the texts of its own tower: the record has it on all test pairs, the row on some of them.
+        assert first.detail[recall] == pytest.approx(zoo.record(recipe)["retrieval"], abs=0.05)
     tuned = purify_one(zoo, SUBJECT, "clip-ft", CONDITIONS, first)
     assert isinstance(tuned, PurifyRow)
     assert tuned.passes >= 100
