@@ -19,6 +19,7 @@ from core.bench.table import detect_table, embedded, purify_table, zoo_table
 from core.bench.work import CLEAN, Subject, Unsupported, detect_one, purify_one, train
 from core.bench.workers import Outcome, Place, Task, run_tasks
 from core.errors import InvalidInputError
+from core.evaluation.reattack import TEXT_RATES
 
 Row = TypeVar("Row", PurifyRow, DetectRow)
 
@@ -32,9 +33,8 @@ OnProgress = Callable[[int, int, str], None]
 _QUICK = Effort(
     test_images=2000, attacked_images=500, rates=(0.01,), steps=(5, 10, 20, 50), perturbing_steps=20, restarts=1
 )
-#: Retuning is looked at from fewer steps on. Cosines are scaled before the softmax: at a rate of .03 retuning destroys
-#: a clean model, which reads as success.
-_CLIP = Effort(rates=(0.001, 0.003, 0.01), steps=(4, 8, 16, 32, 64, 100))
+#: Retuning is looked at from fewer steps on.
+_CLIP = Effort(rates=TEXT_RATES, steps=(4, 8, 16, 32, 64, 100))
 
 
 class Suite(StrEnum):
