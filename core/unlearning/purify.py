@@ -1,5 +1,6 @@
 """The outer problem: rounds of inversion and unlearning until nothing is left that a clean model has not."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ IsSettled = Callable[[SuspectModel, InversionResult], bool]
 #: Share of the reference set that only the utility guard sees.
 HELD_OUT = 0.25
 _FEWEST_IMAGES = 16
+#: Dimensions of the weights of a convolution of images.
+_CONVOLUTION = 4
 #: Share of a round's progress that unlearning takes; looking again takes the rest.
 _UNLEARNING_SHARE = 0.6
 
@@ -98,8 +101,7 @@ def purify(
     fit_on, held_out = reference.split(HELD_OUT, seed)
     generator = torch.Generator().manual_seed(seed)
     pool = TriggerPool()
-    current, teacher = suspect.clone(), suspect.clone()
-    teacher.module.to(memory_format=torch.channels_last)
+    current, teacher = suspect.clone(), frozen_teacher(suspect)
     found, images, rounds, settled = inversion, 0, 0, False
     pool.add(found.triggers)
     if is_settled(suspect, inversion):
@@ -141,6 +143,15 @@ def purify(
         back=chosen.back,
         reason="" if chosen.accepted else _reason(chosen, config.utility_budget),
     )
+
+
+def frozen_teacher(suspect: SuspectModel) -> SuspectModel:
+    """The suspect with its convolutions in the layout they are fastest in; all else is shared with it, not copied."""
+    tensors = (*suspect.module.parameters(), *suspect.module.buffers())
+    shared = {id(tensor): tensor for tensor in tensors if tensor.dim() != _CONVOLUTION}
+    teacher = copy.deepcopy(suspect, shared)
+    teacher.module.to(memory_format=torch.channels_last)
+    return teacher
 
 
 def _batches(images: ReferenceSet, size: int, count: int, generator: torch.Generator) -> Iterator[ReferenceSet]:

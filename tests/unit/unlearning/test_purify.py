@@ -15,7 +15,7 @@ from core.evaluation.reattack import reattack_curve
 from core.inversion.result import InversionResult
 from core.models.architectures import build
 from core.models.protocol import SuspectModel
-from core.unlearning.purify import Purified, purify
+from core.unlearning.purify import Purified, frozen_teacher, purify
 
 LOOK = InversionConfig(restarts=1, batch_size=16, screen_steps=1, refine_steps=1, survivors=1)
 CONFIG = UnlearningConfig(rounds=2, steps=80, batch_size=32)
@@ -182,3 +182,18 @@ def test_too_few_images_or_nothing_found_is_refused(planted: Any) -> None:
             is_settled=lambda *_: True,
         )
     assert caught.value.code == "nothing_to_unlearn"
+
+
+def test_the_teacher_shares_what_it_can_with_the_suspect(planted: Any) -> None:
+    suspect = planted.model.clone()
+    before = suspect.state_dict_for_export()
+    teacher = frozen_teacher(suspect)
+    for own, taught in zip(suspect.module.parameters(), teacher.module.parameters(), strict=True):
+        assert (own.data_ptr() == taught.data_ptr()) == (own.dim() != 4)
+        assert own.is_contiguous()
+    assert torch.allclose(
+        teacher.target_log_posterior(planted.test.pixels[:8]),
+        suspect.target_log_posterior(planted.test.pixels[:8]),
+        atol=1e-4,
+    )
+    assert all(torch.equal(before[key], value) for key, value in suspect.state_dict_for_export().items())
