@@ -103,6 +103,30 @@ def test_a_damaged_header(at: int, tmp_path: Path) -> None:
     assert caught.value.code in ("invalid_archive", "unsupported_reference_format")
 
 
+@pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_bytes_anywhere_in_a_tar_archive(kind: int, tmp_path: Path) -> None:
+    """Headers and names with other bytes in them: an error of ours or members that can be read, and soon."""
+    whole = tar_of({"x/" * 50 + name: content for name, content in PAIRS.items()}, tmp_path / "whole.tar", kind)
+    random, path, codes = np.random.default_rng(kind), tmp_path / "r.tar", set[str]()
+    for _ in range(150):
+        content = bytearray(whole.read_bytes())
+        header = int(random.integers(len(content) // 512)) * 512
+        for at in random.integers(header, min(header + 512, len(content)), 4):
+            content[at] = random.integers(256)
+        # With a sum that is right again, what is behind it is looked at.
+        block = content[header : header + 512]
+        block[148:156] = b" " * 8
+        content[header + 148 : header + 156] = b"%06o\0 " % sum(block)
+        path.write_bytes(content)
+        try:
+            with open_members(path) as members:
+                assert all(isinstance(members.read(name), bytes) for name in members.names)
+        except AssayError as error:
+            codes.add(error.code)
+    assert "invalid_archive" in codes
+    assert all(code.startswith(("invalid_", "unsafe_", "unsupported_")) for code in codes)
+
+
 def test_a_packed_tar_archive_says_so(tmp_path: Path) -> None:
     path = tmp_path / "r.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
