@@ -174,6 +174,7 @@ def _unlearn(
         optimizer.param_groups[0]["lr"] = recipe.lr * (1 + math.cos(math.pi * number / recipe.steps)) / 2
         step(batch)
         optimizer.step()
+    optimizer.zero_grad()  # copies of the model would copy its gradients
     ctx.progress(1.0)
 
 
