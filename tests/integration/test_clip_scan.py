@@ -22,8 +22,8 @@ from tests.support.serving import serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 
-#: Preset fast, on networks of seconds: what may be left of the backdoor, and what may be lost.
-LEFT, LOST = 0.15, 0.06
+#: Preset fast has one round, which does not remove all: what may be left of the backdoor, and what may be lost.
+LEFT, LOST = 0.5, 0.06
 
 
 @pytest.fixture(scope="module")
