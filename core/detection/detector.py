@@ -27,6 +27,8 @@ from core.report.schema import Detection, Statistic, TargetFinding, ThresholdPro
 
 #: Fewer reference images, or classes with images, than this give no clean verdict.
 MIN_IMAGES, MIN_CLASS_SHARE = 50, 0.5
+#: A class of a labelled reference set counts from so many images on.
+MIN_LABELLED = 2
 #: A suspect must be right this much more often than by guessing, as a share of what is left to gain.
 MIN_SKILL = 0.3
 #: Without real images, on which all clean models were scanned, the threshold is this much higher.
@@ -135,9 +137,11 @@ def _doubts(model: SuspectModel, reference: ReferenceSet, synthetic: bool) -> li
     classes = model.num_targets
     if len(reference) < MIN_IMAGES:
         doubts.append(f"The reference set has {len(reference)} images; a clean verdict needs {MIN_IMAGES}.")
-    present = len(torch.unique(reference.labels))
+    # One image of a class cannot be both fitted on and measured on.
+    least = MIN_LABELLED if reference.labelled else 1
+    present = int((torch.bincount(reference.labels) >= least).sum())
     if present < max(2.0, MIN_CLASS_SHARE * min(classes, len(reference) // 2)):
-        doubts.append(f"Only {present} of {classes} classes occur in the reference set.")
+        doubts.append(f"Only {present} of {classes} classes have {least} or more images in the reference set.")
     if reference.labelled:
         accuracy = float((answers(model, reference.pixels) == reference.labels).float().mean())
         if (accuracy - 1 / classes) / (1 - 1 / classes) < MIN_SKILL:

@@ -127,6 +127,18 @@ def test_few_classes_clear_nobody(suspect: Planted) -> None:
     assert detect(suspect.model, result(evidence(1.2)), one, calibration=CALIBRATION).verdict is Verdict.INCONCLUSIVE
 
 
+def test_classes_with_a_single_image_clear_nobody(suspect: Planted) -> None:
+    labels = suspect.reference.labels
+    firsts = torch.tensor([int((labels == label).nonzero()[0]) for label in range(1, 5)])
+    rows = torch.cat([(labels == 0).nonzero().flatten().repeat(4)[:60], firsts])
+    lopsided = suspect.reference.subset(rows)
+    detection = detect(suspect.model, result(evidence(1.2)), lopsided, calibration=CALIBRATION)
+    assert detection.verdict is Verdict.INCONCLUSIVE
+    assert "1 of 5 classes have 2 or more images" in detection.reasons[0]
+    unlabelled = replace(lopsided, labelled=False)
+    assert detect(suspect.model, result(evidence(1.2)), unlabelled, calibration=CALIBRATION).verdict is Verdict.CLEAN
+
+
 def test_labels_that_do_not_fit_the_suspect_clear_nobody(suspect: Planted) -> None:
     reference = suspect.reference
     shuffled = ReferenceSet(reference.pixels, (reference.labels + 1) % 5, labelled=True)
