@@ -12,7 +12,6 @@ from typing import Any
 
 from core.domain import ModelKind, Preset, PurifyMode
 
-
 _AUTO = "auto"
 
 
