@@ -41,8 +41,10 @@ def server(hub: LocalHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield client
 
 
-def _scan(server: Client, model: dict[str, Any], reference: str, **options: Any) -> dict[str, Any]:
-    config = ScanConfig.for_preset(Preset.FAST, purify=PurifyMode.ALWAYS, **options)
+def _scan(
+    server: Client, model: dict[str, Any], reference: str, preset: Preset = Preset.FAST, **options: Any
+) -> dict[str, Any]:
+    config = ScanConfig.for_preset(preset, purify=PurifyMode.ALWAYS, **options)
     scan = server.wait(server.submit(model, reference, config)["id"])
     assert scan["state"] == "succeeded", scan["error"]
     assert server.model(scan["model"]["id"])["kind"] == "clip"
@@ -102,7 +104,7 @@ def test_a_clip_model_by_reference_to_a_hub(hub: LocalHub, server: Client, tmp_p
     assert (inspected["outcome"], inspected["kind"]) == ("accepted", "clip"), inspected["findings"]
 
     reference = server.upload(pairs_archive(tmp_path / "pairs.tar"))
-    report = _scan(server, model, reference)
+    report = _scan(server, model, reference, Preset.STANDARD)  # one round leaves two fifths of it, and is withheld
     assert report["detection"]["verdict"] == "backdoored"
     assert report["detection"]["targets"][0]["label"] == "a diagonal"
     assert report["model"]["layout"] == "transformers"
