@@ -5,6 +5,7 @@ import torch
 
 from core import config
 from core.bench.methods import DETECTING, NONE, OURS, PURIFYING, Treated, judge, treat
+from core.bench.modes import MODES
 from core.bench.work import certify_treated
 from core.config import InversionConfig, UnlearningConfig
 from core.domain import Preset
@@ -62,7 +63,7 @@ def test_every_published_defence_is_in_the_tables() -> None:
     from core.baselines.registry import DETECTORS, PURIFIERS
 
     assert set(PURIFYING) == {NONE, OURS, *PURIFIERS}
-    assert set(DETECTING) == {OURS, *DETECTORS}
+    assert set(DETECTING) == {OURS, *(f"{OURS}-{mode}" for mode in MODES), *DETECTORS}
 
 
 def test_unknown_methods(suspect: Planted) -> None:
