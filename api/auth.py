@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 
-from api.deps import Services, services_of
+from api.deps import Has, Services
 from core.errors import ForbiddenError, UnauthorizedError
 from core.registry.ids import DEFAULT_ORG
 from core.registry.keys import Principal
@@ -91,7 +91,7 @@ def requires(scope: Scope) -> Callable[..., Principal]:
         ForbiddenError: a valid key without that scope.
     """
 
-    def principal(request: Request, services: Annotated[Services, Depends(services_of)]) -> Principal:
+    def principal(request: Request, services: Has) -> Principal:
         who = authenticate(request, services)
         if scope not in who.scopes and Scope.ADMIN not in who.scopes:
             raise ForbiddenError(
@@ -100,3 +100,11 @@ def requires(scope: Scope) -> Callable[..., Principal]:
         return who
 
     return principal
+
+
+MayUpload = Annotated[Principal, Depends(requires(Scope.UPLOAD))]
+MayScan = Annotated[Principal, Depends(requires(Scope.SCAN))]
+MayRead = Annotated[Principal, Depends(requires(Scope.READ))]
+MayDownload = Annotated[Principal, Depends(requires(Scope.DOWNLOAD))]
+MayAskGate = Annotated[Principal, Depends(requires(Scope.GATE))]
+MayAdminister = Annotated[Principal, Depends(requires(Scope.ADMIN))]

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from threading import Event
+from typing import Annotated
 
-from fastapi import Request
+from fastapi import Depends, Request
 
 from api.background import Background
 from api.downloads import Verifier
@@ -47,3 +48,6 @@ def services_of(request: Request) -> Services:
     """The services of the app that handles `request`."""
     found: Services = request.app.state.services
     return found
+
+
+Has = Annotated[Services, Depends(services_of)]

@@ -1,7 +1,5 @@
 """Addresses of things, in one place; relative, so that they hold behind any proxy."""
 
-from urllib.parse import urlencode
-
 
 def scan(scan_id: str) -> str:
     return f"/v1/scans/{scan_id}"
@@ -37,8 +35,3 @@ def model(model_id: str) -> str:
 
 def gate(sha256: str) -> str:
     return f"/v1/gate?sha256={sha256}"
-
-
-def next_page(path: str, query: dict[str, str], cursor: str) -> str:
-    """The value of a Link header that points to the page after `cursor` (RFC 8288)."""
-    return f'<{path}?{urlencode({**query, "cursor": cursor})}>; rel="next"'

@@ -2,26 +2,23 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 from starlette.responses import StreamingResponse
 
-from api.auth import Scope, requires
-from api.deps import Services, services_of
+from api.auth import MayDownload
+from api.deps import Has
 from api.downloads import parse_range, send_file
 from api.filenames import content_disposition
 from api.routes import problems_for
 from api.routes.blobs import repr_digest
 from core.domain import PURIFIED_ROLES, ArtifactRole, Verdict
 from core.jobs.views import ArtifactRecord
-from core.registry.keys import Principal
 
 router = APIRouter(prefix="/v1/artifacts", tags=["artifacts"])
 
 Digest = Annotated[
     str, Path(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the bytes, 64 lower-case hexadecimal digits.")
 ]
-May = Annotated[Principal, Depends(requires(Scope.DOWNLOAD))]
-Has = Annotated[Services, Depends(services_of)]
 
 _BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 _RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -50,7 +47,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 @router.head(
     "/{sha256}", operation_id="head_artifact", summary="Ask about a file", responses=_RESPONSES, response_class=Response
 )
-def get_artifact(request: Request, sha256: Digest, who: May, services: Has) -> Response:
+def get_artifact(request: Request, sha256: Digest, who: MayDownload, services: Has) -> Response:
     """Uploads and what scans produced. The stored bytes are compared with the digest before any of them is sent."""
     record = services.jobs.artifact(who.org_id, sha256)
     headers = _headers(record)

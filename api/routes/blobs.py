@@ -7,15 +7,14 @@ import shutil
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
 from api import links, uploads
-from api.auth import Scope, requires
-from api.deps import Services, services_of
+from api.auth import MayUpload
+from api.deps import Has, Services
 from api.routes import problems_for
 from api.views import BlobOut
 from core.errors import InvalidInputError, NotFoundError, StorageFullError
-from core.registry.keys import Principal
 from core.storage.protocol import Blob
 
 router = APIRouter(prefix="/v1/blobs", tags=["blobs"])
@@ -23,8 +22,6 @@ router = APIRouter(prefix="/v1/blobs", tags=["blobs"])
 Digest = Annotated[
     str, Path(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the bytes, 64 lower-case hexadecimal digits.")
 ]
-May = Annotated[Principal, Depends(requires(Scope.UPLOAD))]
-Has = Annotated[Services, Depends(services_of)]
 
 _BODY = {
     "required": True,
@@ -44,7 +41,7 @@ _BODY = {
     },
     openapi_extra={"requestBody": _BODY},
 )
-async def put_blob(request: Request, response: Response, sha256: Digest, who: May, services: Has) -> BlobOut:
+async def put_blob(request: Request, response: Response, sha256: Digest, who: MayUpload, services: Has) -> BlobOut:
     """The raw bytes are the body. They are hashed while they arrive; they are kept, durably, only if the digest is
     the announced one. Sending the same file again changes nothing."""
     limit = services.settings.max_upload_bytes
@@ -72,7 +69,7 @@ async def put_blob(request: Request, response: Response, sha256: Digest, who: Ma
     summary="Ask whether a file is here",
     responses={404: {"description": "It is not, or not for this organisation."}, **problems_for(401, 403)},
 )
-def head_blob(sha256: Digest, who: May, services: Has) -> Response:
+def head_blob(sha256: Digest, who: MayUpload, services: Has) -> Response:
     """200 with Content-Length and Repr-Digest if this organisation has uploaded that file."""
     if not _is_here(services, who.org_id, sha256):
         raise NotFoundError("blob_not_found", "There is no such blob.", "Upload it with PUT /v1/blobs/{sha256}.")

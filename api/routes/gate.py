@@ -2,13 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 
-from api.auth import Scope, requires
-from api.deps import Services, services_of
+from api.auth import MayAskGate
+from api.deps import Has
 from api.routes import problems_for
 from api.views import GateOut
-from core.registry.keys import Principal
 
 router = APIRouter(prefix="/v1/gate", tags=["gate"])
 
@@ -22,8 +21,8 @@ router = APIRouter(prefix="/v1/gate", tags=["gate"])
 )
 def ask_gate(
     sha256: Annotated[str, Query(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the file in question.")],
-    who: Annotated[Principal, Depends(requires(Scope.GATE))],
-    services: Annotated[Services, Depends(services_of)],
+    who: MayAskGate,
+    services: Has,
 ) -> GateOut:
     """Fails closed: only a 200 with `allow` true is a yes. Unknown, pending and failed are a no with a reason."""
     return GateOut.of(sha256, services.jobs.gate(who.org_id, sha256))

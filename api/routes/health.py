@@ -1,12 +1,11 @@
 """Is the process alive, and can it do its work?"""
 
 from collections.abc import Callable
-from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
-from api.deps import Services, services_of
+from api.deps import Has
 from core import __version__
 from core.domain import SandboxMode
 from core.errors import AssayError
@@ -42,7 +41,7 @@ async def healthz() -> HealthOut:
     response_model=ReadyOut,
     responses={503: {"model": ReadyOut, "description": "Something is missing."}},
 )
-def readyz(response: Response, services: Annotated[Services, Depends(services_of)]) -> ReadyOut:
+def readyz(response: Response, services: Has) -> ReadyOut:
     """Database, queue, and storage (writable, and more free space than the reserve).
 
     With the embedded worker also the sandbox, where all of it is required.

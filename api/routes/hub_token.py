@@ -1,23 +1,18 @@
 """The organisation's token for the Hub: set, asked about, removed; never given out again."""
 
 from datetime import datetime
-from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from starlette.concurrency import run_in_threadpool
 
-from api.auth import Scope, requires
-from api.bodies import read_json
-from api.deps import Services, services_of
+from api.auth import MayAdminister
+from api.bodies import json_body, read_json
+from api.deps import Has
 from api.routes import problems_for
 from core.registry.hub_tokens import HubTokenView, token_not_found
-from core.registry.keys import Principal
 
 router = APIRouter(prefix="/v1/hub-token", tags=["hub"])
-
-May = Annotated[Principal, Depends(requires(Scope.ADMIN))]
-Has = Annotated[Services, Depends(services_of)]
 
 
 class HubTokenRequest(BaseModel):
@@ -39,21 +34,15 @@ class HubTokenOut(BaseModel):
         return cls(endpoint=view.endpoint, created_at=view.created_at)
 
 
-_BODY = {
-    "required": True,
-    "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{HubTokenRequest.__name__}"}}},
-}
-
-
 @router.put(
     "",
     operation_id="set_hub_token",
     summary="Set the Hub token",
     response_model=HubTokenOut,
     responses=problems_for(400, 401, 403, 413, 422, 500, 503),
-    openapi_extra={"requestBody": _BODY},
+    openapi_extra=json_body(HubTokenRequest),
 )
-async def set_hub_token(request: Request, who: May, services: Has) -> HubTokenOut:
+async def set_hub_token(request: Request, who: MayAdminister, services: Has) -> HubTokenOut:
     """Kept encrypted, for the Hub this server is configured for, instead of the one there was."""
     asked = await read_json(request, HubTokenRequest)
     view = await run_in_threadpool(services.hub_tokens.set, who.org_id, services.hub_endpoint, asked.token)
@@ -67,7 +56,7 @@ async def set_hub_token(request: Request, who: May, services: Has) -> HubTokenOu
     response_model=HubTokenOut,
     responses=problems_for(401, 403, 404),
 )
-def get_hub_token(who: May, services: Has) -> HubTokenOut:
+def get_hub_token(who: MayAdminister, services: Has) -> HubTokenOut:
     """404 if there is none."""
     for view in services.hub_tokens.list(who.org_id):
         if view.endpoint == services.hub_endpoint:
@@ -82,6 +71,6 @@ def get_hub_token(who: May, services: Has) -> HubTokenOut:
     status_code=204,
     responses=problems_for(401, 403, 404),
 )
-def delete_hub_token(who: May, services: Has) -> None:
+def delete_hub_token(who: MayAdminister, services: Has) -> None:
     """It is not used any more from the next request on."""
     services.hub_tokens.remove(who.org_id, services.hub_endpoint)

@@ -1,43 +1,26 @@
 """Models and where they come from."""
 
-import threading
-from typing import Annotated
-
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
-from api.auth import Scope, requires
-from api.bodies import read_json
-from api.deps import Services, services_of
+from api.auth import MayAdminister, MayRead, MayScan
+from api.bodies import json_body, read_json
+from api.deps import Has, Services
 from api.ids import known_shape
 from api.routes import problems_for
 from api.schemas import InspectRequest
+from api.slots import Slots
 from api.submission import resolve
 from api.views import ModelOut
-from core.errors import CanceledError, UnavailableError
 from core.jobs.wording import blob_not_found
-from core.registry.keys import Principal
 from core.report.inspection import InspectionReport
 from worker.children import Halt, real_children
 from worker.inspection import inspect_model
-from worker.transfer import Halted
 from worker.workspace import work_root
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
-MAX_INSPECTIONS = 2  # at a time, in this process
-_slots = threading.BoundedSemaphore(MAX_INSPECTIONS)
-
-MayScan = Annotated[Principal, Depends(requires(Scope.SCAN))]
-MayRead = Annotated[Principal, Depends(requires(Scope.READ))]
-MayDelete = Annotated[Principal, Depends(requires(Scope.ADMIN))]
-Has = Annotated[Services, Depends(services_of)]
-
-
-_INSPECT_BODY = {
-    "required": True,
-    "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{InspectRequest.__name__}"}}},
-}
+_slots = Slots(2, "inspections_busy", "models are being looked at")
 
 
 @router.post(
@@ -46,7 +29,7 @@ _INSPECT_BODY = {
     summary="Look at a model without scanning it",
     response_model=InspectionReport,
     responses=problems_for(400, 401, 403, 404, 413, 422, 429, 500, 502, 503, 507),
-    openapi_extra={"requestBody": _INSPECT_BODY},
+    openapi_extra=json_body(InspectRequest),
 )
 async def inspect(request: Request, who: MayScan, services: Has) -> InspectionReport:
     """A dry run: layout, architecture, classes, preprocessing, what the gate says, what a scan would need and cost.
@@ -56,11 +39,7 @@ async def inspect(request: Request, who: MayScan, services: Has) -> InspectionRe
 
 
 def _inspect(services: Services, org_id: str, asked: InspectRequest) -> InspectionReport:
-    if not _slots.acquire(blocking=False):
-        raise UnavailableError(
-            "inspections_busy", f"{MAX_INSPECTIONS} models are being looked at already.", "Try again in some seconds."
-        )
-    try:
+    with _slots.one():
         config = asked.to_config()
         model = resolve(services, org_id, asked.model)
         if model.contents is None and not services.jobs.has_blob(org_id, model.sha256):
@@ -80,10 +59,6 @@ def _inspect(services: Services, org_id: str, asked: InspectRequest) -> Inspecti
             threads=services.settings.threads,
             should_stop=services.stopping.is_set,
         )
-    except (Halted, CanceledError):
-        raise UnavailableError("server_stopping", "The server is about to stop.", "Try again later.") from None
-    finally:
-        _slots.release()
 
 
 @router.get(
@@ -105,6 +80,6 @@ def get_model(model_id: str, who: MayRead, services: Has) -> ModelOut:
     status_code=204,
     responses=problems_for(401, 403, 404, 409),
 )
-def delete_model(model_id: str, who: MayDelete, services: Has) -> None:
+def delete_model(model_id: str, who: MayAdminister, services: Has) -> None:
     """The model, its scans and the files nothing else refers to. Live scans must be canceled first (409)."""
     services.jobs.delete_model(who.org_id, known_shape(model_id, "model"))

@@ -1,28 +1,27 @@
 """Reference sets: clean images with a name, looked through once and used by many scans."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from api import links
-from api.auth import Scope, requires
-from api.bodies import read_json
-from api.deps import Services, services_of
+from api.auth import MayAdminister, MayRead, MayScan
+from api.bodies import json_body, read_json
+from api.deps import Has, Services
 from api.ids import known_shape
+from api.pagination import Limit, link_next
 from api.reference_zip import NamedImage, zip_files, zip_images
 from api.routes import problems_for
 from api.routes.blobs import check_room
 from api.schemas import ImageRef, ReferenceSetRequest
+from api.slots import Slots
 from api.views_intake import ReferenceSetOut, ReferenceSetPage
-from core.errors import CanceledError, UnavailableError
 from core.jobs.reference_sets import NewReferenceSet
 from core.jobs.wording import blob_not_found
-from core.registry.keys import Principal
 from worker.children import reference_child
 from worker.datasets import fetch_images
 from worker.reference_sets import check_reference_set
@@ -30,18 +29,7 @@ from worker.workspace import job_folder, work_root
 
 router = APIRouter(prefix="/v1/reference-sets", tags=["reference sets"])
 
-MAX_CHECKS = 2  # at a time, in this process
-_slots = threading.BoundedSemaphore(MAX_CHECKS)
-
-MayScan = Annotated[Principal, Depends(requires(Scope.SCAN))]
-MayRead = Annotated[Principal, Depends(requires(Scope.READ))]
-MayDelete = Annotated[Principal, Depends(requires(Scope.ADMIN))]
-Has = Annotated[Services, Depends(services_of)]
-
-_BODY = {
-    "required": True,
-    "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{ReferenceSetRequest.__name__}"}}},
-}
+_slots = Slots(2, "checks_busy", "reference sets are being looked through")
 
 
 @router.post(
@@ -54,7 +42,7 @@ _BODY = {
         200: {"model": ReferenceSetOut, "description": "There is one of that name with the same images."},
         **problems_for(400, 401, 403, 404, 409, 413, 422, 429, 500, 502, 503, 507),
     },
-    openapi_extra={"requestBody": _BODY},
+    openapi_extra=json_body(ReferenceSetRequest),
 )
 async def create_reference_set(request: Request, response: Response, who: MayScan, services: Has) -> ReferenceSetOut:
     """Every image is decoded before the answer, in a process of its own. What cannot be used is in `facts.rejected`
@@ -78,14 +66,12 @@ def list_reference_sets(
     response: Response,
     who: MayRead,
     services: Has,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    limit: Limit = 50,
     cursor: Annotated[str | None, Query(pattern=r"^[0-9a-z_]{1,80}$", description="From the Link header.")] = None,
 ) -> ReferenceSetPage:
     """Newest first."""
     page = services.jobs.reference_sets(who.org_id, limit, cursor)
-    if page.next_cursor is not None:
-        query = {key: value for key, value in request.query_params.items() if key != "cursor"}
-        response.headers["Link"] = links.next_page(request.url.path, query, page.next_cursor)
+    link_next(request, response, page.next_cursor)
     return ReferenceSetPage(items=[ReferenceSetOut.of(view) for view in page.items], next_cursor=page.next_cursor)
 
 
@@ -108,7 +94,7 @@ def get_reference_set(reference_set_id: str, who: MayRead, services: Has) -> Ref
     status_code=204,
     responses=problems_for(401, 403, 404),
 )
-def delete_reference_set(reference_set_id: str, who: MayDelete, services: Has) -> None:
+def delete_reference_set(reference_set_id: str, who: MayAdminister, services: Has) -> None:
     """Its images are removed unless a scan or another set has them; scans that used it keep them."""
     services.jobs.delete_reference_set(who.org_id, _known(reference_set_id))
 
@@ -119,13 +105,7 @@ def _known(set_id: str) -> str:
 
 def _create(services: Services, org_id: str, asked: ReferenceSetRequest) -> tuple[ReferenceSetOut, bool]:
     """Blocking (store, database, a child process)."""
-    if not _slots.acquire(blocking=False):
-        raise UnavailableError(
-            "checks_busy",
-            f"{MAX_CHECKS} reference sets are being looked through already.",
-            "Try again in some seconds.",
-        )
-    try:
+    with _slots.one():
         with _archive(services, org_id, asked) as (path, source):
             facts = check_reference_set(
                 path,
@@ -137,10 +117,6 @@ def _create(services: Services, org_id: str, asked: ReferenceSetRequest) -> tupl
         view, created = services.jobs.create_reference_set(
             org_id, NewReferenceSet(asked.name, sha256, source, facts.model_dump(mode="json"))
         )
-    except CanceledError:
-        raise UnavailableError("server_stopping", "The server is about to stop.", "Try again later.") from None
-    finally:
-        _slots.release()
     return ReferenceSetOut.of(view), created
 
 

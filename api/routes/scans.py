@@ -3,17 +3,18 @@
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
 from api import forms, links, uploads
-from api.auth import Scope, requires
+from api.auth import MayAdminister, MayRead, MayScan, Scope
 from api.bodies import MAX_JSON_BYTES, invalid_body, read_json
-from api.deps import Services, services_of
+from api.deps import Has, Services
 from api.examples import FILES_EXAMPLE, FORM_SCHEMA, HUB_EXAMPLE, SUBMIT_EXAMPLE
 from api.ids import known_shape
+from api.pagination import Limit, link_next
 from api.problems import ProblemError
 from api.routes import problems_for
 from api.routes.blobs import check_room
@@ -30,11 +31,6 @@ router = APIRouter(prefix="/v1/scans", tags=["scans"])
 
 POLL_S = 0.25
 RETRY_AFTER = {"Retry-After": "2"}
-
-MayScan = Annotated[Principal, Depends(requires(Scope.SCAN))]
-MayRead = Annotated[Principal, Depends(requires(Scope.READ))]
-MayDelete = Annotated[Principal, Depends(requires(Scope.ADMIN))]
-Has = Annotated[Services, Depends(services_of)]
 
 _SUBMIT_BODY = {
     "required": True,
@@ -138,16 +134,14 @@ def list_scans(
     state: JobState | None = None,
     verdict: Verdict | None = None,
     model_sha256: Annotated[str | None, Query(pattern=r"^[0-9a-f]{64}$")] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    limit: Limit = 50,
     cursor: Annotated[
         str | None, Query(pattern=r"^[0-9A-Za-z_.=-]{1,200}$", description="From the Link header.")
     ] = None,
 ) -> ScanPage:
     """Newest first. Pages stay right while scans are added."""
     page = services.jobs.list(who.org_id, ScanFilter(state, verdict, model_sha256), limit, cursor)
-    if page.next_cursor is not None:
-        query = {key: value for key, value in request.query_params.items() if key != "cursor"}
-        response.headers["Link"] = links.next_page(request.url.path, query, page.next_cursor)
+    link_next(request, response, page.next_cursor)
     return ScanPage(items=[ScanOut.of(view) for view in page.items], next_cursor=page.next_cursor)
 
 
@@ -221,6 +215,6 @@ def get_report(scan_id: str, who: MayRead, services: Has) -> Response:
     status_code=204,
     responses=problems_for(401, 403, 404, 409),
 )
-def delete_scan(scan_id: str, who: MayDelete, services: Has) -> None:
+def delete_scan(scan_id: str, who: MayAdminister, services: Has) -> None:
     """The scan, its report and the files that only it refers to. A live scan must be canceled first (409)."""
     services.jobs.delete_scan(who.org_id, known_shape(scan_id, "scan"))

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from api import links, tus, uploads
-from api.auth import Scope, requires
-from api.deps import Services, services_of
+from api.auth import MayUpload
+from api.deps import Has, Services
 from api.ids import known_shape
 from api.problems import ProblemError
 from api.routes import problems_for
@@ -25,8 +25,6 @@ router = APIRouter(prefix="/v1/uploads", tags=["uploads"], route_class=tus.TusRo
 #: A connection that silently broke holds the lock for so long, while its client waits to go on.
 STALL_S = 30.0
 
-May = Annotated[Principal, Depends(requires(Scope.UPLOAD))]
-Has = Annotated[Services, Depends(services_of)]
 Tus = Annotated[None, Depends(tus.require_version)]
 
 
@@ -58,7 +56,7 @@ _CREATION = [
     status_code=204,
     responses=problems_for(401, 403),
 )
-def options(who: May, services: Has) -> Response:
+def options(who: MayUpload, services: Has) -> Response:
     """Tus-Version, Tus-Extension and Tus-Max-Size."""
     return Response(
         status_code=204,
@@ -78,7 +76,7 @@ def options(who: May, services: Has) -> Response:
     response_model=UploadList,
     responses=problems_for(401, 403),
 )
-def list_uploads(who: May, services: Has) -> UploadList:
+def list_uploads(who: MayUpload, services: Has) -> UploadList:
     """Those that are not complete: a client that lost an address finds its upload here by the announced digest."""
     return UploadList(items=[UploadOut.of(view) for view in services.jobs.open_uploads(who.org_id)])
 
@@ -91,7 +89,7 @@ def list_uploads(who: May, services: Has) -> UploadList:
     responses=problems_for(400, 401, 403, 412, 413, 415, 422, 429, 507),
     openapi_extra={"parameters": _CREATION, "requestBody": _BODY},
 )
-async def create_upload(request: Request, who: May, services: Has, _: Tus) -> Response:
+async def create_upload(request: Request, who: MayUpload, services: Has, _: Tus) -> Response:
     """Location is the upload's address. The first bytes may come along as the body. An Upload-Metadata with sha256
     has the bytes verified; without one they are kept under the digest they turn out to have."""
     new = tus.new_upload(request)
@@ -114,7 +112,7 @@ async def create_upload(request: Request, who: May, services: Has, _: Tus) -> Re
     responses=problems_for(401, 403, 404, 412, 422),
     openapi_extra={"parameters": [_VERSION]},
 )
-def head_upload(upload_id: str, who: May, services: Has, _: Tus) -> Response:
+def head_upload(upload_id: str, who: MayUpload, services: Has, _: Tus) -> Response:
     """Upload-Offset and Upload-Length; Assay-Blob is the digest of the stored bytes once all are here."""
     view = services.jobs.settle_upload(who.org_id, known_shape(upload_id, "upload"))
     headers = {**tus.headers_of(view), "Upload-Length": str(view.length)}
@@ -132,7 +130,7 @@ def head_upload(upload_id: str, who: May, services: Has, _: Tus) -> Response:
     response_model=UploadOut,
     responses=problems_for(401, 403, 404, 422),
 )
-def get_upload(upload_id: str, who: May, services: Has) -> UploadOut:
+def get_upload(upload_id: str, who: MayUpload, services: Has) -> UploadOut:
     """The same as JSON; no part of tus."""
     return UploadOut.of(services.jobs.settle_upload(who.org_id, known_shape(upload_id, "upload")))
 
@@ -145,7 +143,7 @@ def get_upload(upload_id: str, who: May, services: Has) -> UploadOut:
     responses=problems_for(400, 401, 403, 404, 408, 409, 412, 413, 415, 422, 423, 460, 507),
     openapi_extra={"parameters": [_VERSION, _OFFSET, _CHECKSUM], "requestBody": {"required": True, **_BODY}},
 )
-async def append_upload(request: Request, upload_id: str, who: May, services: Has, _: Tus) -> Response:
+async def append_upload(request: Request, upload_id: str, who: MayUpload, services: Has, _: Tus) -> Response:
     """What arrives is kept, also when the connection breaks on the way. With the last byte the whole is verified and
     becomes a blob: Assay-Blob is its digest. If it is not the announced one, nothing is kept (422)."""
     upload_id = known_shape(upload_id, "upload")
@@ -169,13 +167,13 @@ async def append_upload(request: Request, upload_id: str, who: May, services: Ha
     responses=problems_for(401, 403, 404, 412, 423),
     openapi_extra={"parameters": [_VERSION]},
 )
-def delete_upload(upload_id: str, who: May, services: Has, _: Tus) -> None:
+def delete_upload(upload_id: str, who: MayUpload, services: Has, _: Tus) -> None:
     """Its bytes are removed. A blob that it has become stays."""
     services.jobs.delete_upload(who.org_id, known_shape(upload_id, "upload"))
 
 
 @router.post("/{upload_id}", include_in_schema=False)
-async def override(request: Request, upload_id: str, who: May, services: Has, _: Tus) -> Response:
+async def override(request: Request, upload_id: str, who: MayUpload, services: Has, _: Tus) -> Response:
     """For clients whose environment knows neither PATCH nor DELETE: X-HTTP-Method-Override, as tus has it."""
     method = request.headers.get("x-http-method-override", "").upper()
     if method == "PATCH":

@@ -21,8 +21,8 @@ class Reject:
         return f"{self.file}: {self.reason}"
 
 
-class ImageRejectedError(ValueError):
-    """One image is not used.
+class _RejectedError(ValueError):
+    """Something is not used.
 
     Args:
         code: see Reject.
@@ -35,18 +35,12 @@ class ImageRejectedError(ValueError):
         self.reason = reason
 
 
-class CaptionRejectedError(ValueError):
-    """One caption is not used.
+class ImageRejectedError(_RejectedError):
+    """One image is not used."""
 
-    Args:
-        code: see Reject.
-        reason: in plain words.
-    """
 
-    def __init__(self, code: str, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
+class CaptionRejectedError(_RejectedError):
+    """One caption is not used."""
 
 
 class MemberUnreadableError(ImageRejectedError):

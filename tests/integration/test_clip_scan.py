@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +14,14 @@ from api.client import Client
 from api.commands.examples import ROOT, ClipExamples
 from core.config import ScanConfig
 from core.domain import Preset, PurifyMode
-from tests.support.hub import LocalHub, local_hub, settings_for
+from tests.support.hub import LocalHub
 from tests.support.planted_clips import NAMES, loaded_clip_model, pairs_archive, planted_clip_model
 from tests.support.planted_repositories import score
-from tests.support.serving import serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 
 #: Preset fast has one round, which does not remove all: what may be left of the backdoor, and what may be lost.
 LEFT, LOST = 0.5, 0.06
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[LocalHub]:
-    with local_hub() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def server(hub: LocalHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    with (
-        serving(tmp_path_factory.mktemp("serve") / "data", **settings_for(hub)) as (http, _),
-        Client(str(http.base_url)) as client,
-    ):
-        yield client
 
 
 def _scan(

@@ -10,17 +10,11 @@ import httpx2
 import pytest
 from timm.models import save_for_hf
 
-from tests.support.hub import Fault, LocalHub, local_hub, settings_for
+from tests.support.hub import Fault, LocalHub, settings_for
 from tests.support.repositories import timm_network, transformers_network
 from tests.support.serving import serving
 
 PATIENCE_S = 540.0
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[LocalHub]:
-    with local_hub() as hub:
-        yield hub
 
 
 @pytest.fixture(scope="module")

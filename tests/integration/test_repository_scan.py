@@ -1,7 +1,7 @@
 """Backdoored repositories by reference to a Hub: scanned over HTTP, purified, and loaded by their own libraries."""
 
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import transformers
 from api.client import Client
 from core.config import ScanConfig
 from core.domain import Preset, PurifyMode
-from tests.support.hub import LocalHub, local_hub, settings_for
+from tests.support.hub import LocalHub
 from tests.support.planted import CLASSES
 from tests.support.planted_repositories import (
     LABELS,
@@ -24,28 +24,12 @@ from tests.support.planted_repositories import (
     reference_archive,
     score,
 )
-from tests.support.serving import serving
 from worker.local_model import choose_from_folder, folder_manifest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1_200)]
 
 #: Small networks on a few hundred images: what the attacker had, and what may be left of it.
 ATTACKED, LEFT, LOST = 0.95, 0.15, 0.06
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[LocalHub]:
-    with local_hub() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def server(hub: LocalHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    with (
-        serving(tmp_path_factory.mktemp("serve") / "data", **settings_for(hub)) as (http, _),
-        Client(str(http.base_url)) as client,
-    ):
-        yield client
 
 
 def _load_transformers(folder: Path) -> Answer:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +72,10 @@ def test_a_model_of_several_files(client: TestClient, harness: Harness) -> None:
 
 
 def test_only_so_many_at_a_time(client: TestClient, harness: Harness, checkpoint: str) -> None:
-    for _ in range(models.MAX_INSPECTIONS):
-        assert models._slots.acquire(blocking=False)
-    try:
+    with ExitStack() as held:
+        for _ in range(models._slots.count):
+            held.enter_context(models._slots.one())
         answer = _inspect(client, harness.bearer, model={"blob": checkpoint})
-    finally:
-        for _ in range(models.MAX_INSPECTIONS):
-            models._slots.release()
     assert (answer.status_code, answer.json()["code"]) == (503, "inspections_busy")
     assert "Retry-After" in answer.headers
 

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -200,13 +201,10 @@ def test_another_organisation(client: TestClient, harness: Harness, archive: byt
 
 def test_no_more_than_a_few_are_looked_through_at_once(client: TestClient, archive: bytes) -> None:
     digest = upload(client, archive)
-    for _ in range(reference_sets.MAX_CHECKS):
-        reference_sets._slots.acquire()
-    try:
+    with ExitStack() as held:
+        for _ in range(reference_sets._slots.count):
+            held.enter_context(reference_sets._slots.one())
         busy = make(client, "busy", blob=digest)
-    finally:
-        for _ in range(reference_sets.MAX_CHECKS):
-            reference_sets._slots.release()
     is_problem(busy, 503, "checks_busy")
     assert "retry-after" in busy.headers
 
