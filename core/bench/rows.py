@@ -87,6 +87,7 @@ class DetectRow(_Row):
         target: the class named first; null if none, or if it depends on the source.
         named: whether that is a true target; null for a clean model.
         passes, wall_s, peak_rss_bytes: as in PurifyRow.
+        detail: as there; also `asr` of the planted trigger (null for a clean model), targets, true_targets.
     """
 
     suspicious: bool

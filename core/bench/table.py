@@ -38,9 +38,10 @@ def _ra_short(row: PurifyRow) -> float:
     return row.ra_clean - row.ra
 
 
-def embedded(row: PurifyRow) -> bool:
-    """Whether the suspect had its backdoor."""
-    return row.asr_before >= EMBEDDED
+def embedded(row: PurifyRow | DetectRow) -> bool:
+    """Whether the suspect had its backdoor; always true of a clean model, which is counted as what it is."""
+    asr = row.asr_before if isinstance(row, PurifyRow) else row.detail["asr"]
+    return asr is None or asr >= EMBEDDED
 
 
 def purify_table(rows: Iterable[PurifyRow]) -> str:
@@ -128,11 +129,7 @@ def _joined(figures: Sequence[tuple[float, ...]]) -> str:
 
 def _left_out(rows: Sequence[PurifyRow]) -> str:
     first = [row for row in rows if row.method == NONE]
-    lines = [
-        f"- {_name(row)}: not counted, the backdoor did not embed (ASR {100 * row.asr_before:.1f})."
-        for row in first
-        if not embedded(row)
-    ]
+    lines = [_weak(_name(row), row.asr_before) for row in first if not embedded(row)]
     methods = {row.method for row in rows}
     measured = {row.key for row in rows}
     for row in first:
@@ -144,9 +141,14 @@ def _left_out(rows: Sequence[PurifyRow]) -> str:
     return "\n".join(lines)
 
 
+def _weak(name: str, asr: float) -> str:
+    return f"- {name}: not counted, the backdoor did not embed (ASR {100 * asr:.1f})."
+
+
 def detect_table(rows: Iterable[DetectRow]) -> str:
-    """AUROC and rates of each detector, its hits by attack, every model by itself."""
-    rows = list(rows)
+    """AUROC and rates of each detector, every model by itself, what is not counted."""
+    all_rows = list(rows)
+    rows = [row for row in all_rows if embedded(row)]
     lines = [
         "| detector | AUROC | found (TPR) | false alarms (FPR) | target named | in the first three | images | s | "
         "MiB |",
@@ -166,7 +168,9 @@ def detect_table(rows: Iterable[DetectRow]) -> str:
             f"{_mean(row.passes for row in chosen):,.0f} | {_mean(row.wall_s for row in chosen):.1f} | "
             f"{_mean(row.peak_rss_bytes for row in chosen) / _MIB:.0f} |"
         )
-    return "\n".join(lines) + "\n\n" + _verdicts(rows) + "\n"
+    left_out = {_name(row): row.detail["asr"] for row in all_rows if not embedded(row)}
+    parts = ["\n".join(lines), _verdicts(rows), "\n".join(_weak(name, asr) for name, asr in left_out.items())]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _in_first_three(row: DetectRow) -> bool:

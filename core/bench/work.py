@@ -202,6 +202,7 @@ def _detect(zoo: Zoo, subject: Subject, method: str, conditions: Conditions) -> 
             "cpu_s": cost.cpu_s,
             "reference_images": len(reference),
             "recipe": subject.suspect.digest[:10],
+            "asr": zoo.record(subject.suspect).get("asr"),
             "targets": judged.targets,
             "true_targets": [] if attack is None else list(attack.targets),
             **judged.detail,

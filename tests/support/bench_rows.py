@@ -42,7 +42,11 @@ def detect_row(method: str, attack: str, seed: int, score: float, **changes: Any
         "passes": 500,
         "wall_s": 1.0,
         "peak_rss_bytes": 2**20,
-        "detail": {"targets": [3] if score >= 1 else [], "true_targets": [3] if backdoored else []},
+        "detail": {
+            "asr": 0.99 if backdoored else None,
+            "targets": [3] if score >= 1 else [],
+            "true_targets": [3] if backdoored else [],
+        },
     }
     row = figures | {"attack": attack, "method": method, "seed": seed, "score": score} | changes
     return DetectRow(**row)  # type: ignore[arg-type]

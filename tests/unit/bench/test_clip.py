@@ -57,6 +57,7 @@ def test_a_row_of_a_purification_has_the_retrieval_of_all_three_models(
     assert isinstance(found, DetectRow)
     assert found.score == pytest.approx(-found.detail["pl1"])
     assert found.detail["true_targets"] == [3]
+    assert found.detail["asr"] == zoo.record(SUBJECT.suspect)["asr"]
     assert "decree" in detect_table([found])
 
 

@@ -77,8 +77,16 @@ def test_detectors() -> None:
     assert line[4].startswith("1/3: 33.3 [")
 
 
+def test_a_backdoor_that_did_not_embed_is_not_missed_but_not_there() -> None:
+    weak = {"asr": 0.2, "targets": [], "true_targets": [3]}
+    rows = [detect_row("bi-bau", "clean", 1, 0.1), detect_row("bi-bau", "badnets", 1, 2.0)]
+    table = detect_table([*rows, detect_row("bi-bau", "badnets", 2, 0.1, detail=weak)])
+    assert _line(table, "bi-bau")[2].startswith("1/1: 100.0")
+    assert "- fashion-mnist preact badnets s2: not counted, the backdoor did not embed (ASR 20.0).\n" in table
+
+
 def test_a_true_target_among_the_first_three_counts_even_where_nothing_is_suspicious() -> None:
-    detail = {"targets": [], "true_targets": [3]}
+    detail = {"asr": 0.9, "targets": [], "true_targets": [3]}
     rows = [
         detect_row("bi-bau", "patch", 1, 0.1, detail=detail | {"ranked": [7, 8, 3]}),
         detect_row("bi-bau", "patch", 2, 0.1, detail=detail | {"ranked": [7, 8, 9, 3]}),
