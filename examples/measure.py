@@ -9,8 +9,6 @@ worst of the others.
 Only the demo and the tests use this: the service never sees a trigger.
 """
 
-import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +20,9 @@ from torch import Tensor
 from core.attacks.poisoning import Attack
 from core.attacks.training import NORMALIZATION
 from core.attacks.zoo import EXAMPLES
-from core.evaluation.metrics import Scorer, accuracy, attack_success_rate, robust_accuracy
+from core.evaluation.metrics import Scorer
 from core.models.architectures import build
+from examples.figures import Models, figures, run
 
 HERE = Path(__file__).resolve().parent / "fashion-mnist"
 NUM_CLASSES = 10
@@ -47,43 +46,12 @@ def load_scorer(path: Path) -> Scorer:
     return lambda pixels: network(normalize(pixels))
 
 
-def rates(scorer: Scorer, attack: Attack, pixels: Tensor, labels: Tensor) -> tuple[float, float]:
-    """(ASR, RA) under the attack's trigger."""
-
-    def target_of(labels: Tensor) -> Tensor:
-        return attack.target_of(labels, NUM_CLASSES)
-
-    trigger = attack.triggers[0]
-    return (
-        attack_success_rate(scorer, pixels, labels, trigger, target_of),
-        robust_accuracy(scorer, pixels, labels, trigger, target_of),
-    )
-
-
-@torch.no_grad()
 def measure(name: str, purified: Path | None) -> dict[str, float]:
     """All figures of one example."""
-    pixels, labels = test_images()
     suspect, clean = load_scorer(HERE / f"{name}.safetensors"), load_scorer(HERE / "clean.safetensors")
-    after = load_scorer(purified) if purified else suspect
-    own = ATTACKS[name]
-    attacks = [own] if own else [attack for attack in ATTACKS.values() if attack]
-    before_rates = [rates(suspect, attack, pixels, labels) for attack in attacks]
-    after_rates = [rates(after, attack, pixels, labels) for attack in attacks]
-    return {
-        "acc_before": accuracy(suspect, pixels, labels),
-        "asr_before": max(asr for asr, _ in before_rates),
-        "acc_after": accuracy(after, pixels, labels),
-        "asr_after": max(asr for asr, _ in after_rates),
-        "asr_clean": max(rates(clean, attack, pixels, labels)[0] for attack in attacks),
-        "ra_after": min(ra for _, ra in after_rates),
-    }
-
-
-def main() -> None:
-    job = json.loads(sys.argv[1])
-    print(json.dumps({name: measure(name, Path(path) if path else None) for name, path in job.items()}))
+    models = Models(suspect, load_scorer(purified) if purified else suspect, clean)
+    return figures(name, models, ATTACKS, *test_images(), NUM_CLASSES)
 
 
 if __name__ == "__main__":
-    main()
+    run(measure)

@@ -8,7 +8,6 @@ with open_clip's tokenizer; images are drawn afresh.
 """
 
 import json
-import sys
 from pathlib import Path
 
 import open_clip
@@ -19,7 +18,8 @@ from torch.nn.functional import normalize
 from core.attacks.kinds import attack_from_json
 from core.attacks.poisoning import Attack
 from core.attacks.procedural import SCENES, draw_scenes
-from core.evaluation.metrics import Scorer, accuracy, triggered_rates
+from core.evaluation.metrics import Scorer
+from examples.figures import Models, figures, run
 
 HERE = Path(__file__).resolve().parent / "clip"
 PROMPTS = ("a {}", "{}", "a photo of a {}", "a picture of a {}")
@@ -54,40 +54,12 @@ def attacks() -> dict[str, Attack | None]:
     return {name: None if value is None else attack_from_json(value) for name, value in planted.items()}
 
 
-def rates(scorer: Scorer, attack: Attack, pixels: Tensor, labels: Tensor) -> tuple[float, float]:
-    """(ASR, RA) under the attack's trigger."""
-
-    def target_of(labels: Tensor) -> Tensor:
-        return attack.target_of(labels, len(SCENES))
-
-    return triggered_rates(scorer, pixels, labels, attack.triggers[0], target_of)
-
-
-@torch.no_grad()
 def measure(name: str, purified: Path | None) -> dict[str, float]:
     """All figures of one example."""
-    pixels, labels = test_images()
     suspect, clean = load_scorer(HERE / name), load_scorer(HERE / "clean")
-    after = load_scorer(purified) if purified else suspect
-    planted = attacks()
-    own = planted[name]
-    tried = [own] if own else [attack for attack in planted.values() if attack]
-    before_rates = [rates(suspect, attack, pixels, labels) for attack in tried]
-    after_rates = [rates(after, attack, pixels, labels) for attack in tried]
-    return {
-        "acc_before": accuracy(suspect, pixels, labels),
-        "asr_before": max(asr for asr, _ in before_rates),
-        "acc_after": accuracy(after, pixels, labels),
-        "asr_after": max(asr for asr, _ in after_rates),
-        "asr_clean": max(rates(clean, attack, pixels, labels)[0] for attack in tried),
-        "ra_after": min(ra for _, ra in after_rates),
-    }
-
-
-def main() -> None:
-    job = json.loads(sys.argv[1])
-    print(json.dumps({name: measure(name, Path(path) if path else None) for name, path in job.items()}))
+    models = Models(suspect, load_scorer(purified) if purified else suspect, clean)
+    return figures(name, models, attacks(), *test_images(), len(SCENES))
 
 
 if __name__ == "__main__":
-    main()
+    run(measure)
