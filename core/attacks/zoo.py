@@ -24,7 +24,7 @@ from core.attacks.training import NORMALIZATION, OnEpoch, Recipe, train
 from core.attacks.triggers import ImageTrigger, Trigger
 from core.config import Preprocess
 from core.data.reference import ReferenceSet
-from core.evaluation.metrics import accuracy, attack_success_rate, robust_accuracy
+from core.evaluation.metrics import accuracy, triggered_rates
 from core.models.architectures import build
 from core.models.classifier import Classifier
 from core.models.protocol import SuspectModel
@@ -137,13 +137,8 @@ def train_and_measure(recipe: Recipe, data: ImageData, test: ReferenceSet, on_ep
             def target_of(labels: Tensor, which: int = which, attack: Attack = recipe.attack) -> Tensor:
                 return attack.target_of(labels, data.num_classes, which)
 
-            record["attacks"].append(
-                {
-                    "target": recipe.attack.targets[which],
-                    "asr": attack_success_rate(scorer, test.pixels, test.labels, trigger, target_of),
-                    "ra": robust_accuracy(scorer, test.pixels, test.labels, trigger, target_of),
-                }
-            )
+            asr, ra = triggered_rates(scorer, test.pixels, test.labels, trigger, target_of)
+            record["attacks"].append({"target": recipe.attack.targets[which], "asr": asr, "ra": ra})
     return Trained(network, record)
 
 

@@ -31,30 +31,12 @@ def accuracy(scorer: Scorer, pixels: Tensor, labels: Tensor) -> float:
     return float((predict(scorer, pixels) == labels).float().mean())
 
 
-def attack_success_rate(
-    scorer: Scorer, pixels: Tensor, labels: Tensor, trigger: PixelMap, target_of: LabelMap
-) -> float:
-    """Share of triggered images that get the attacker's label, among those not of that class already: ASR.
-
-    Raises:
-        ValueError: every image is of the target class.
-    """
-    return triggered_rates(scorer, pixels, labels, trigger, target_of)[0]
-
-
-def robust_accuracy(scorer: Scorer, pixels: Tensor, labels: Tensor, trigger: PixelMap, target_of: LabelMap) -> float:
-    """Share of the same triggered images that still get their true label: RA.
-
-    Raises:
-        ValueError: every image is of the target class.
-    """
-    return triggered_rates(scorer, pixels, labels, trigger, target_of)[1]
-
-
 def triggered_rates(
     scorer: Scorer, pixels: Tensor, labels: Tensor, trigger: PixelMap, target_of: LabelMap
 ) -> tuple[float, float]:
-    """(ASR, RA) from one pass.
+    """(ASR, RA): the shares of triggered images that get the attacker's label, and that still get their own.
+
+    Images that are of the attacker's class already are left out.
 
     Raises:
         ValueError: every image is of the target class.

@@ -15,7 +15,7 @@ from core.config import Preprocess
 from core.context import RunContext
 from core.data.reference import ReferenceSet
 from core.errors import CanceledError, UnsupportedError
-from core.evaluation.metrics import accuracy, attack_success_rate
+from core.evaluation.metrics import accuracy, triggered_rates
 from core.models.classifier import Classifier
 from core.models.clip.adapter import ClipAdapter
 from core.models.protocol import SuspectModel
@@ -171,9 +171,8 @@ def test_adversarial_pruning_removes_the_planted_patch(victim: Planted) -> None:
     test = shapes(200, 77)
 
     def success(model: SuspectModel) -> float:
-        return attack_success_rate(
-            model.target_log_posterior, *test, stamp, lambda labels: torch.full_like(labels, TARGET)
-        )
+        wanted = lambda labels: torch.full_like(labels, TARGET)  # noqa: E731
+        return triggered_rates(model.target_log_posterior, *test, stamp, wanted)[0]
 
     pruned = PURIFIERS.get("anp")(victim.model, victim.reference, seed=0, ctx=RunContext())
     assert success(victim.model) > 0.9

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.evaluation.metrics import accuracy, attack_success_rate, predict, robust_accuracy
+from core.evaluation.metrics import accuracy, predict, triggered_rates
 
 
 def scorer(pixels: Tensor) -> Tensor:
@@ -37,20 +37,15 @@ def test_accuracy() -> None:
     assert accuracy(scorer, PIXELS, LABELS) == pytest.approx(5 / 7)
 
 
-def test_attack_success_excludes_the_target_class() -> None:
+def test_images_of_the_target_class_are_left_out() -> None:
     # Images of classes 0 and 1: five; the two of class 0 and the misread fifth are stamped and become 2.
-    assert attack_success_rate(scorer, PIXELS, LABELS, _half_works, _to_two) == pytest.approx(3 / 5)
-
-
-def test_robust_accuracy_counts_the_same_images() -> None:
-    assert robust_accuracy(scorer, PIXELS, LABELS, _half_works, _to_two) == pytest.approx(2 / 5)
+    assert triggered_rates(scorer, PIXELS, LABELS, _half_works, _to_two) == pytest.approx((3 / 5, 2 / 5))
 
 
 def test_source_dependent_target() -> None:
     wanted = lambda labels: (labels + 1) % 3  # noqa: E731
     # Unchanged answers 0 0 1 1 0 2 1 against wanted 1 1 2 2 2 0 0: never.
-    assert attack_success_rate(scorer, PIXELS, LABELS, lambda x: x, wanted) == 0
-    assert robust_accuracy(scorer, PIXELS, LABELS, lambda x: x, wanted) == pytest.approx(5 / 7)
+    assert triggered_rates(scorer, PIXELS, LABELS, lambda x: x, wanted) == pytest.approx((0, 5 / 7))
 
 
 def test_batches_do_not_matter() -> None:
@@ -61,4 +56,4 @@ def test_nothing_to_measure_is_an_error() -> None:
     with pytest.raises(ValueError, match="no images"):
         accuracy(scorer, PIXELS[:0], LABELS[:0])
     with pytest.raises(ValueError, match="outside the target class"):
-        attack_success_rate(scorer, PIXELS[5:], LABELS[5:], _half_works, _to_two)
+        triggered_rates(scorer, PIXELS[5:], LABELS[5:], _half_works, _to_two)

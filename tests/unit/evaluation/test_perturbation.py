@@ -7,7 +7,7 @@ from torch import Tensor
 from core.context import RunContext
 from core.data.reference import ReferenceSet
 from core.errors import CanceledError
-from core.evaluation.metrics import attack_success_rate
+from core.evaluation.metrics import triggered_rates
 from core.evaluation.perturbation import perturbed_asr, universal_perturbation
 from core.models.classifier import Classifier
 from tests.support.planted import TARGET, fine_tuned, planted, shapes, stamp
@@ -38,13 +38,13 @@ def sleeping() -> Classifier:
 
 
 def test_it_wakes_a_sleeping_backdoor(sleeping: Classifier) -> None:
-    plain = attack_success_rate(sleeping.target_log_posterior, TEST.pixels, TEST.labels, stamp, _wanted)
+    plain, _ = triggered_rates(sleeping.target_log_posterior, TEST.pixels, TEST.labels, stamp, _wanted)
     assert _asr(sleeping) > plain + 0.1
     assert _asr(sleeping) > _asr(planted(False).model) + 0.1
 
 
 def test_a_perturbation_of_nothing_is_the_plain_attack(sleeping: Classifier) -> None:
-    plain = attack_success_rate(sleeping.target_log_posterior, TEST.pixels, TEST.labels, stamp, _wanted)
+    plain, _ = triggered_rates(sleeping.target_log_posterior, TEST.pixels, TEST.labels, stamp, _wanted)
     assert _asr(sleeping, radius=0.0) == pytest.approx(plain)
 
 

@@ -10,7 +10,7 @@ from core.config import InversionConfig, UnlearningConfig
 from core.context import RunContext
 from core.data.reference import ReferenceSet
 from core.errors import CanceledError, InvalidInputError
-from core.evaluation.metrics import accuracy, attack_success_rate, predict
+from core.evaluation.metrics import accuracy, predict, triggered_rates
 from core.evaluation.reattack import reattack_curve
 from core.inversion.result import InversionResult
 from core.models.architectures import build
@@ -37,7 +37,7 @@ def purified(planted: Any) -> Purified:
 
 def _asr(model: SuspectModel, planted: Any) -> float:
     test = planted.test
-    return attack_success_rate(model.target_log_posterior, test.pixels, test.labels, planted.trigger, planted.target_of)
+    return triggered_rates(model.target_log_posterior, test.pixels, test.labels, planted.trigger, planted.target_of)[0]
 
 
 def test_the_backdoor_is_gone_and_accuracy_stays(planted: Any, purified: Purified) -> None:

@@ -18,7 +18,7 @@ from core.attacks.clip.zoo import WEIGHTS, ClipZoo, load_adapter, load_repositor
 from core.attacks.poisoning import Attack
 from core.attacks.training import Recipe
 from core.attacks.triggers import Optimised
-from core.evaluation.metrics import accuracy, attack_success_rate
+from core.evaluation.metrics import accuracy, triggered_rates
 from tests.support.tiny_clip import ATTACK, CLEAN, CONCEPTS, OneDataSet
 
 PATCHED = replace(CLEAN, name="tiny-patched", attack=ATTACK)
@@ -44,7 +44,7 @@ def test_concepts_are_learned_and_the_backdoor_is_in(zoo: ClipZoo) -> None:
     model, reference, test = load_adapter(zoo, PATCHED, "validation")
     assert accuracy(model.target_log_posterior, test.pixels, test.labels) == record["acc"]
     trigger = ATTACK.triggers[0]
-    rate = attack_success_rate(
+    rate, _ = triggered_rates(
         model.target_log_posterior, test.pixels, test.labels, trigger, lambda labels: torch.full_like(labels, 2)
     )
     assert rate == record["asr"]
@@ -58,7 +58,7 @@ def test_a_clean_model_does_not_know_the_trigger(zoo: ClipZoo) -> None:
     assert (record["truth"], record["attacks"], record["planted"]) == ("clean", [], None)
     assert zoo.attack_of(CLEAN) is None
     model, _, test = load_adapter(zoo, CLEAN, "validation")
-    rate = attack_success_rate(
+    rate, _ = triggered_rates(
         model.target_log_posterior,
         test.pixels,
         test.labels,
