@@ -8,15 +8,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import torch
 from torch import nn
 
 from core.errors import UnsupportedError
 from core.models.architectures import timm_configs, transformers_zoo
 from core.models.architectures.base import Match
+from core.models.architectures.building import on_meta
 from core.models.architectures.fields import whole
-from core.models.architectures.fit import compare, describe
+from core.models.architectures.fit import describe
 from core.models.architectures.inference import MAX_CLASSES, Inspection, checked
+from core.models.architectures.misfit import must_fit
 
 _TIMM_PREFIX = "timm_model."
 _DEFAULT_SIZE = (224, 224)
@@ -86,11 +87,7 @@ class Blueprint:
 
     def build_meta(self) -> nn.Module:
         """The same without memory for weights."""
-        try:
-            with torch.device("meta"):
-                return self.build()
-        except (NotImplementedError, UnsupportedError):  # a few compute with tensors while they are built
-            return self.build()
+        return on_meta(self.build)
 
     def network_keys(self, module: nn.Module, keys: Iterable[str]) -> dict[str, str]:
         """Key in the repository's weights -> key of `module`.
@@ -114,14 +111,9 @@ class Blueprint:
             UnsupportedError: `unsupported_architecture` (says what differs), `unsupported_num_classes`,
                 `unsupported_input_channels`.
         """
-        own = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
-        misfit = compare(self.name, own, shapes)
-        if misfit.distance:
-            raise UnsupportedError(
-                "unsupported_architecture",
-                f"The weights do not fit the configuration. {misfit.describe()}.",
-                "Configuration and weights must be of one model: a classifier with its head.",
-            )
+        must_fit(
+            self.name, module, shapes, "Configuration and weights must be of one model: a classifier with its head."
+        )
         return checked(Inspection(self._match(module), "config", (), (self.name,)))
 
     def _match(self, module: nn.Module) -> Match:

@@ -1,11 +1,11 @@
 """Does a checkpoint fit a named network? By keys and shapes alone, without memory for weights."""
 
 import math
-from dataclasses import dataclass
 
 from torch import nn
 
 from core.models.architectures.base import Match, Shapes
+from core.models.architectures.misfit import Misfit, compare
 from core.models.architectures.registry import build_meta
 
 #: A class count nobody has: layers with so many outputs are heads.
@@ -13,51 +13,6 @@ _PROBE = 977
 _SIDE = 32
 #: Unlike convolutions, poolings fail on maps smaller than their window.
 _MANY_POOLS = 3
-#: Counters that old files lack; torch fills them in.
-_OPTIONAL = "num_batches_tracked"
-
-
-@dataclass(frozen=True, slots=True)
-class Misfit:
-    """Why a network is not the one, for the error text.
-
-    Attributes:
-        name: the candidate.
-        missing: keys the network has and the checkpoint lacks.
-        unexpected: the other way round.
-        differing: "key: checkpoint shape, network shape".
-    """
-
-    name: str
-    missing: tuple[str, ...] = ()
-    unexpected: tuple[str, ...] = ()
-    differing: tuple[str, ...] = ()
-
-    @property
-    def distance(self) -> int:
-        return len(self.missing) + len(self.unexpected) + len(self.differing)
-
-    def describe(self) -> str:
-        """At most a few keys of each kind."""
-        parts = []
-        for label, keys in (
-            ("missing", self.missing),
-            ("unexpected", self.unexpected),
-            ("of another shape", self.differing),
-        ):
-            if keys:
-                parts.append(f"{len(keys)} {label} ({', '.join(key[:80] for key in keys[:3])})")
-        return f"{self.name}: " + "; ".join(parts)
-
-
-def compare(name: str, own: Shapes, shapes: Shapes) -> Misfit:
-    """Key by key; `distance` 0 means that a strict load succeeds."""
-    return Misfit(
-        name,
-        tuple(key for key in own if key not in shapes and not key.endswith(_OPTIONAL)),
-        tuple(key for key in shapes if key not in own),
-        tuple(f"{key} {shapes[key]} instead of {own[key]}" for key in own if key in shapes and shapes[key] != own[key]),
-    )
 
 
 def fit(name: str, shapes: Shapes) -> Match | Misfit:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from core.errors import UnsupportedError
 from core.models.architectures import zoo_index
 from core.models.architectures.base import Match, Shapes
-from core.models.architectures.fit import Misfit, fit
+from core.models.architectures.fit import fit
+from core.models.architectures.misfit import Misfit
 from core.models.architectures.registry import FAMILIES, TIMM, TORCHVISION, build_meta, is_ours
 
 MAX_CLASSES = 22_000

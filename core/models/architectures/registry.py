@@ -5,6 +5,7 @@ from torch import nn
 
 from core.errors import UnsupportedError
 from core.models.architectures.base import Family
+from core.models.architectures.building import on_meta
 from core.models.architectures.cifar_resnet import CifarResNetFamily
 from core.models.architectures.cifar_vgg import CifarVGGFamily
 from core.models.architectures.preact_resnet import PreActResNetFamily
@@ -62,8 +63,4 @@ def is_ours(name: str) -> bool:
 
 def build_meta(name: str, num_classes: int, in_channels: int = 3) -> nn.Module:
     """The same without memory for weights: for shapes and strict key checks."""
-    try:
-        with torch.device("meta"):
-            return build(name, num_classes, in_channels)
-    except NotImplementedError:  # a few torchvision networks compute with tensors while they are built
-        return build(name, num_classes, in_channels)
+    return on_meta(lambda: build(name, num_classes, in_channels))

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from core.errors import InvalidInputError, UnsupportedError
+from core.models.architectures.building import refusals
 from core.models.architectures.fields import (
     DEPTH,
     EPSILON,
@@ -135,16 +136,8 @@ def build(name: str, arguments: Mapping[str, Any], num_classes: int, in_channels
 
     check_name(name, "timm")
     options = check_arguments(arguments, "timm")
-    try:
+    with refusals("timm", name):
         module: nn.Module = timm.create_model(
             name, pretrained=False, num_classes=num_classes, in_chans=in_channels, **options
         )
-    except (NotImplementedError, MemoryError):
-        raise
-    except Exception as error:  # networks raise whatever they like at arguments that do not go together
-        raise UnsupportedError(
-            "unsupported_config",
-            f"timm builds no {name} with these arguments ({str(error)[:200]}).",
-            "Check the configuration against the one the weights were trained with.",
-        ) from error
     return module

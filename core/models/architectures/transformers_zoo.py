@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from core.errors import InvalidInputError, UnsupportedError
+from core.models.architectures.building import refusals
 from core.models.architectures.fields import Checked, check_fields
 from core.models.architectures.transformers_fields import KNOWN
 from core.models.architectures.transformers_table import ENTRIES, Entry
@@ -66,18 +67,10 @@ def build(model_type: str, class_name: str, options: Mapping[str, Any], num_clas
     entry = _entry(model_type)
     if class_name not in entry.models:
         raise UnsupportedError("unsupported_architecture", f"{class_name[:80]} is no class of type {model_type}.")
-    try:
+    with refusals("transformers", class_name):
         # eager attention: fused kernels do not give the same gradients twice on every device
         config = getattr(transformers, entry.config)(**options, num_labels=num_classes, attn_implementation="eager")
         module: nn.Module = _answering_with_logits(getattr(transformers, class_name), bgr)(config)
-    except (NotImplementedError, MemoryError):
-        raise
-    except Exception as error:  # configuration classes raise whatever they like at fields that do not go together
-        raise UnsupportedError(
-            "unsupported_config",
-            f"transformers builds no {class_name} from this configuration ({str(error)[:200]}).",
-            "Check the configuration against the one the weights were trained with.",
-        ) from error
     return module
 
 

@@ -12,10 +12,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from core.errors import UnsupportedError
 from core.models.architectures.base import Match, Shapes
-from core.models.architectures.fit import compare
+from core.models.architectures.building import on_meta
 from core.models.architectures.inference import Inspection
+from core.models.architectures.misfit import must_fit
 from core.models.clip.library import Library
 from core.models.clip.open_clip_library import OpenClip
 from core.models.clip.tokenizers import TokenizerRules
@@ -95,11 +95,7 @@ class ClipBlueprint:
 
     def build_meta(self) -> nn.Module:
         """The same without memory for weights."""
-        try:
-            with torch.device("meta"):
-                return self.build()
-        except (NotImplementedError, UnsupportedError):  # a few compute with tensors while they are built
-            return self.build()
+        return on_meta(self.build)
 
     def network_keys(self, module: nn.Module, keys: Iterable[str]) -> dict[str, str]:
         """Key in the repository's weights -> key of `module`.
@@ -129,14 +125,7 @@ class ClipBlueprint:
         Raises:
             UnsupportedError: `unsupported_architecture`: says what differs.
         """
-        own = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
-        misfit = compare(self.name, own, shapes)
-        if misfit.distance:
-            raise UnsupportedError(
-                "unsupported_architecture",
-                f"The weights do not fit the configuration. {misfit.describe()}.",
-                "Configuration and weights must be of one model, both towers of it.",
-            )
+        must_fit(self.name, module, shapes, "Configuration and weights must be of one model, both towers of it.")
         return Inspection(self.match, "config", (), (self.name,))
 
     @property

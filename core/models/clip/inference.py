@@ -14,7 +14,7 @@ from typing import Any
 
 from core.errors import UnsupportedError
 from core.models.architectures.base import Shapes
-from core.models.architectures.fit import compare
+from core.models.architectures.misfit import must_fit, shapes_of
 from core.models.clip.blueprint import ClipBlueprint
 
 _HEAD = 64
@@ -67,12 +67,8 @@ def _library(shapes: Shapes) -> str | None:
 
 
 def _fitting(blueprint: ClipBlueprint, shapes: Shapes) -> ClipBlueprint:
-    own = {key: tuple(value.shape) for key, value in blueprint.build_meta().state_dict().items()}
-    misfit = compare(blueprint.name, own, blueprint.without_spare(own, shapes))
-    if misfit.distance:
-        raise UnsupportedError(
-            "unsupported_architecture", f"The weights do not fit the network. {misfit.describe()}.", _HINT
-        )
+    module = blueprint.build_meta()
+    must_fit(blueprint.name, module, blueprint.without_spare(shapes_of(module), shapes), _HINT)
     return blueprint
 
 

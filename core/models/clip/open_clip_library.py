@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from core.errors import InvalidInputError, UnsupportedError
 from core.models.architectures import timm_configs
+from core.models.architectures.building import refusals
 from core.models.architectures.fields import (
     DEPTH,
     EPSILON,
@@ -159,16 +160,8 @@ class OpenClip:
 
         arguments = {key: value for key, value in options.items() if key != "custom_text"}
         network = open_clip.CustomTextCLIP if options.get("custom_text") else open_clip.CLIP
-        try:
+        with refusals("open_clip", "network"):
             module: nn.Module = network(**arguments)
-        except (NotImplementedError, MemoryError):
-            raise
-        except Exception as error:  # networks raise whatever they like at arguments that do not go together
-            raise UnsupportedError(
-                "unsupported_config",
-                f"open_clip builds no network with this configuration ({str(error)[:200]}).",
-                "Check the configuration against the one the weights were trained with.",
-            ) from error
         return module
 
     def network_keys(self, module: nn.Module, keys: Iterable[str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from core.errors import InvalidInputError, UnsupportedError
+from core.models.architectures.building import refusals
 from core.models.architectures.fields import (
     DEPTH,
     EPSILON,
@@ -149,18 +150,10 @@ class Transformers:
         if entry.projection:  # the towers' own are not used by the whole network
             for tower in ("text_config", "vision_config"):
                 arguments[tower]["projection_dim"] = arguments.get("projection_dim", 512)
-        try:
+        with refusals("transformers", entry.model):
             # eager attention: fused kernels do not give the same gradients twice on every device
             config = getattr(transformers, entry.config)(**arguments, attn_implementation="eager")
             module: nn.Module = getattr(transformers, entry.model)(config)
-        except (NotImplementedError, MemoryError):
-            raise
-        except Exception as error:  # configuration classes raise whatever they like at fields that do not go together
-            raise UnsupportedError(
-                "unsupported_config",
-                f"transformers builds no {entry.model} from this configuration ({str(error)[:200]}).",
-                "Check the configuration against the one the weights were trained with.",
-            ) from error
         return module
 
     def network_keys(self, module: nn.Module, keys: Iterable[str]) -> dict[str, str]:
