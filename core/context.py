@@ -28,10 +28,12 @@ class RunContext:
     Args:
         emit: called with each event; must be cheap.
         should_stop: asked at every optimisation step.
+        threads: CPU threads for work that can be done side by side.
     """
 
     emit: Emit = _ignore
     should_stop: Callable[[], bool] = _never
+    threads: int = 1
     _stage: Stage | None = field(default=None, init=False)
     _last: float = field(default=-1.0, init=False)
 
@@ -65,7 +67,7 @@ class RunContext:
             elif event["event"] == "note":
                 self.emit(event)
 
-        return RunContext(emit, self.should_stop)
+        return RunContext(emit, self.should_stop, self.threads)
 
     def note(self, message: str) -> None:
         """Say something a user may want to read."""

@@ -2,13 +2,19 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
+
+T = TypeVar("T")
+
+#: Parameters. Of larger networks several batches at a time would also take much memory.
+_SMALL = 5_000_000
 
 
 def choose_device() -> torch.device:
@@ -47,6 +53,46 @@ def bank_size(device: torch.device) -> int:
     One on a CPU, where a larger batch only leaves the cache; many on an accelerator, where launches dominate.
     """
     return 16 if device.type == "cuda" else 1
+
+
+def suit_threads(module: nn.Module, threads: int) -> None:
+    """Compute each batch of `module` on a CPU with `threads` threads, or with one if it is small.
+
+    A small network gives a core too little at a time to share it. Measured on two idle cores, 0.2 to 1.5 million
+    parameters: a step of unlearning takes 1.0 to 1.4 times as long with two threads as with one.
+    """
+    torch.set_num_threads(1 if _is_small(module) else threads)
+
+
+def side_by_side(module: nn.Module, threads: int, tasks: Iterable[Callable[[], T]]) -> list[T]:
+    """What the tasks return, in their order; of a small network on a CPU `threads` at a time, each with one core.
+
+    Args:
+        module: the network they have in common, which none of them changes.
+        tasks: independent of each other; iterated by the caller's thread. What one raises is raised here, and those
+            that have not begun are dropped.
+    """
+    device = next(module.parameters()).device
+    if threads == 1 or device.type != "cpu" or not _is_small(module):
+        return [task() for task in tasks]
+    half, before = torch.is_autocast_enabled(device.type), torch.get_num_threads()
+
+    def run(task: Callable[[], T]) -> T:
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):  # a thread begins without
+            return task()
+
+    torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(threads)
+    try:
+        futures = [pool.submit(run, task) for task in tasks]
+        return [future.result() for future in futures]
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
+
+
+def _is_small(module: nn.Module) -> bool:
+    return sum(parameter.numel() for parameter in module.parameters()) <= _SMALL
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ worker and a test get the same report for the same files, configuration and seed
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -69,11 +69,12 @@ def run(
         CanceledError: ctx asked to stop.
     """
     result_dir.mkdir(parents=True, exist_ok=True)
-    scan = _Scan(config, ctx, intake_dir, result_dir, devices.choose_device())
     threads = devices.set_threads(threads)
+    scan = _Scan(config, replace(ctx, threads=threads), intake_dir, result_dir, devices.choose_device())
     with devices.reproducible():
         with scan.stage(Stage.LOADING):
             suspect = scan.load()
+        devices.suit_threads(suspect.model.module, threads)
         with scan.stage(Stage.INVERTING):
             inversion = scan.invert(suspect)
         with scan.stage(Stage.DETECTING):

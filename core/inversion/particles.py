@@ -10,7 +10,7 @@ from torch import Tensor
 
 from core.inversion.posterior import MEMORY, accumulate, e_step, fixed_transition, m_step_transition, uniform_transition
 from core.models.protocol import SuspectModel
-from core.triggers.base import ParticleOperator
+from core.triggers.base import ParticleOperator, Placement
 
 #: Per-sample strength is log-uniform between these.
 STRENGTH = (0.6, 2.5)
@@ -117,6 +117,39 @@ class Bank:
         self.prior_weight.fill_(prior_weight)
 
 
+@dataclass(slots=True)
+class Draw:
+    """What is random in one step.
+
+    Attributes:
+        rows: (B,) numbers of images.
+        strength: (M, B). placement: of the trigger in each sample, as its operator understands it.
+    """
+
+    rows: Tensor
+    strength: Tensor
+    placement: Placement
+
+
+def draws(
+    operator: ParticleOperator, images: int, steps: int, batch: int, generator: torch.Generator
+) -> Iterator[Draw]:
+    """One for each step. How many random numbers that takes does not depend on what the operator has learned.
+
+    Args:
+        images: N; all of them are drawn before any is again.
+        batch: B <= N.
+    """
+    low, high = math.log(STRENGTH[0]), math.log(STRENGTH[1])
+    order = torch.empty(0, dtype=torch.long)
+    for _ in range(steps):
+        if len(order) < batch:
+            order = torch.randperm(images, generator=generator)
+        rows, order = order[:batch], order[batch:]
+        uniform = torch.rand(operator.particles, batch, generator=generator)
+        yield Draw(rows, (low + (high - low) * uniform).exp(), operator.draw(batch, generator))
+
+
 @contextlib.contextmanager
 def frozen(model: SuspectModel) -> Iterator[None]:
     """No gradients for the suspect's parameters: inversion needs those of the pixels only."""
@@ -172,16 +205,9 @@ def fit(
     batch = min(batch_size, len(images))
     drift = torch.zeros(operator.particles, *images.pixels.shape, device=device) if residual else None
     learned = torch.tensor([target is None for target in bank.targets], device=device)
-    order = torch.empty(0, dtype=torch.long)
     loss_sum = torch.zeros(operator.particles, device=device)
-    for step in range(steps):
-        if len(order) < batch:
-            order = torch.randperm(len(images), generator=generator)
-        rows, order = order[:batch].to(device), order[batch:]
-        low, high = math.log(STRENGTH[0]), math.log(STRENGTH[1])
-        uniform = torch.rand(operator.particles, batch, generator=generator).to(device)
-        strength = (low + (high - low) * uniform).exp()
-        placement = operator.draw(batch, generator)
+    for step, drawn in enumerate(draws(operator, len(images), steps, batch, generator)):
+        rows, strength, placement = drawn.rows.to(device), drawn.strength.to(device), drawn.placement
         pixels = images.pixels[rows].expand(operator.particles, *images.pixels[rows].shape)
         sources = images.sources[rows].expand(operator.particles, batch)
         changed = operator.render(pixels, strength, placement)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from core.context import RunContext
 from core.data.reference import ReferenceSet
 from core.errors import InvalidInputError
 from core.inversion.measure import FlipCurve, choose_windows, flip_curve
-from core.inversion.particles import Bank, Images, fit
+from core.inversion.particles import Bank, Images, draws, fit
 from core.inversion.result import Evidence
 from core.models.protocol import SuspectModel
 from core.triggers.base import ParticleOperator, randomise
@@ -81,6 +82,7 @@ class Run:
     found: list[Found] = field(default_factory=list)
     energies: dict[str, Tensor] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+    _counting: Lock = field(default_factory=Lock, repr=False)
 
     @property
     def classes(self) -> int:
@@ -88,9 +90,10 @@ class Run:
         return self.model.num_targets
 
     def step(self, images: int) -> None:
-        """Count, report, and stop if asked to."""
-        self.images += images
-        self.ctx.progress(min(0.99, self.images / self.planned))
+        """Count, report, and stop if asked to; from any thread."""
+        with self._counting:
+            self.images += images
+            self.ctx.progress(min(0.99, self.images / self.planned))
 
     def bank(self, family: str, targets: Sequence[int | None]) -> Bank:
         """Fresh particles."""
@@ -102,8 +105,28 @@ class Run:
         """What a component is steered to."""
         return self.config.flip_rate if bank.targets[0] is not None else SOURCE_FLIP_RATE
 
-    def fit(self, bank: Bank, steps: int, batch_size: int, *, residual: bool = False, decay: float = 1.0) -> Tensor:
+    def fork(self, bank: Bank, steps: int, batch_size: int) -> torch.Generator:
+        """What `fit` with these arguments draws from when it runs beside others: the very numbers it would have drawn
+        in turn. Our own generator is then where it would be afterwards."""
+        own = self.generator.clone_state()
+        for _ in draws(bank.operator, len(self.fit_on), steps, min(batch_size, len(self.fit_on)), self.generator):
+            pass
+        return own
+
+    def fit(
+        self,
+        bank: Bank,
+        steps: int,
+        batch_size: int,
+        *,
+        residual: bool = False,
+        decay: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
         """(M,) mean negative log-marginals of the last steps, with the energies on top.
+
+        Args:
+            generator: from `fork`, else our own.
 
         Raises:
             InvalidInputError: the suspect answered with something that is not a number.
@@ -115,7 +138,7 @@ class Run:
             steps=steps,
             batch_size=batch_size,
             flip_rate=self.flip_rate(bank),
-            generator=self.generator,
+            generator=generator or self.generator,
             on_step=self.step,
             residual=residual,
             decay=decay,

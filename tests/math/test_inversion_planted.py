@@ -89,6 +89,20 @@ def test_same_seed_same_figures(backdoored: Planted) -> None:
     assert first.evidence != other.evidence
 
 
+def test_the_figures_do_not_depend_on_the_number_of_threads(backdoored: Planted) -> None:
+    short, before = replace(QUICK, screen_steps=4, refine_steps=4), torch.get_num_threads()
+    torch.set_num_threads(1)  # as for any small network
+    try:
+        alone, together = (
+            invert(backdoored.model, backdoored.reference, short, seed=5, ctx=RunContext(threads=threads))
+            for threads in (1, 3)
+        )
+    finally:
+        torch.set_num_threads(before)
+    assert alone.evidence == together.evidence
+    assert alone.images_processed == together.images_processed
+
+
 def test_the_bound_does_not_fall(found: InversionResult, found_on_clean: InversionResult) -> None:
     for result in (found, found_on_clean):
         history = torch.tensor(result.bound_history)

@@ -1,8 +1,11 @@
 import pytest
 import torch
 
+from core.config import ScanConfig
+from core.context import RunContext
 from core.inversion.ascent import ascend, objective
 from core.inversion.particles import DUAL_BOUNDS, Bank, Images, Moments, fit, frozen
+from core.inversion.run import Run
 from core.triggers.additive import AdditiveOperator
 from core.triggers.base import randomise
 from tests.support.planted import CLASSES, SHAPE, TARGET, planted
@@ -59,6 +62,22 @@ def test_targeted_transitions_are_fixed_and_learned_ones_move() -> None:
     assert torch.equal(bank.transition[0], before[0])
     assert not torch.equal(bank.transition[1], before[1])
     assert torch.allclose(bank.transition[1].sum(-1), torch.ones(CLASSES), atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["tiled", "additive", "warp"])
+def test_a_fork_draws_the_same_numbers_and_leaves_the_generator_where_a_fit_would(family: str) -> None:
+    suspect, images = planted(True).model, images_of(40)
+
+    def fresh() -> Run:
+        config = ScanConfig().inversion
+        return Run(suspect, config, torch.Generator().manual_seed(3), RunContext(), images, images, planned=1.0)
+
+    in_turn, beside = fresh(), fresh()
+    with frozen(suspect):
+        first, second = in_turn.bank(family, [TARGET]), beside.bank(family, [TARGET])
+        own = beside.fork(second, 7, 24)
+        assert torch.equal(in_turn.fit(first, 7, 24), beside.fit(second, 7, 24, generator=own))
+    assert torch.equal(in_turn.generator.get_state(), beside.generator.get_state())
 
 
 def test_a_residual_helps_the_samples_along() -> None:
