@@ -167,6 +167,7 @@ def _measure(opened: Opened, shape: tuple[int, int, int], threads: int) -> tuple
         module = opened.blueprint.build().eval()
     for parameter in module.parameters():
         parameter.requires_grad_(False)  # the search for a trigger differentiates by the pixels only
+    threads = devices.suit_threads(module, threads)
     pixels = torch.zeros((_TIMED_IMAGES, *shape), requires_grad=True)
     seconds = []
     for _ in range(2):  # the first pass warms up
@@ -181,8 +182,8 @@ def _measure(opened: Opened, shape: tuple[int, int, int], threads: int) -> tuple
             ) from error
         seconds.append(time.perf_counter() - start)
     basis = (
-        f"measured: {_TIMED_IMAGES} images of {shape[1]} x {shape[2]} through this network on the CPU with {threads} "
-        "threads, times the images that the preset plans at most; a worker with an accelerator is faster"
+        f"measured: {_TIMED_IMAGES} images of {shape[1]} x {shape[2]} through this network on the CPU ({threads} threads), "
+        "times the images that the preset plans at most; faster on an accelerator, or if small on several cores"
     )
     return min(seconds) / _TIMED_IMAGES, basis
 
