@@ -182,7 +182,7 @@ def _measure(opened: Opened, shape: tuple[int, int, int], threads: int) -> tuple
             ) from error
         seconds.append(time.perf_counter() - start)
     basis = (
-        f"measured: {_TIMED_IMAGES} images of {shape[1]} x {shape[2]} through this network on the CPU ({threads} threads), "
+        f"measured: {_TIMED_IMAGES} images of {shape[1]} x {shape[2]} through this network, {threads} CPU threads, "
         "times the images that the preset plans at most; faster on an accelerator, or if small on several cores"
     )
     return min(seconds) / _TIMED_IMAGES, basis
