@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--fashion", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
     parser.add_argument("--cifar", type=Path, default=Path("build/data"))
     parser.add_argument("--evidence", type=Path, default=Path("build/calibration-evidence.jsonl"))
-    parser.add_argument("--identifier", default="small-images-3")
+    parser.add_argument("--identifier", default="small-images-4")
     parser.add_argument("--preset", choices=[preset.value for preset in Preset], default=Preset.STANDARD.value)
     parser.add_argument("--only", default="")
     parser.add_argument("--seed", type=int, default=0)
