@@ -71,16 +71,15 @@ def run_cost(subjects: Sequence[Subject], suite: Suite, run: Run) -> Finished:
     tasks = [Task(f"scan of {subject.name}", _scan, (subject, run.conditions)) for subject in subjects]
     presets = [Preset.FAST] if suite is Suite.SMOKE else [Preset.FAST, Preset.STANDARD]
     small = [subject for subject in subjects if subject.data != _MANY.data]
+    wholes = [(f"{preset}, {subject.name}", subject, preset, False) for subject in small for preset in presets]
+    wholes += [(f"profile of {subject.name}", subject, Preset.FAST, True) for subject in small[:1]]
     tasks += [
-        Task(f"{preset}, {subject.name}", _whole, (subject, preset, False)) for subject in small for preset in presets
+        Task(name, _whole, (subject, preset, run.conditions, profiled)) for name, subject, preset, profiled in wholes
     ]
-    tasks += [Task(f"profile of {subject.name}", _whole, (subject, Preset.FAST, True)) for subject in small[:1]]
     finished = Finished()
     missing = [task for task in tasks if task.name not in parts]
     run.on_progress(len(tasks) - len(missing), len(tasks), "")
-    for done, outcome in enumerate(
-        run_tasks(missing, run.place, workers=1, threads=run.conditions.threads), len(tasks) - len(missing) + 1
-    ):
+    for done, outcome in enumerate(run_tasks(missing, run.place, workers=1), len(tasks) - len(missing) + 1):
         if outcome.error:
             finished.failures.append(f"{outcome.task.name}: {outcome.error}")
         else:
@@ -166,16 +165,16 @@ def _scan(zoo: Zoo, subject: Subject, conditions: Conditions) -> dict[str, Any]:
     }
 
 
-def _whole(zoo: Zoo, subject: Subject, preset: Preset, profiled: bool) -> dict[str, Any]:
+def _whole(zoo: Zoo, subject: Subject, preset: Preset, conditions: Conditions, profiled: bool) -> dict[str, Any]:
     """Scan, purification and scan again through the pipeline, in a process of its own."""
     train(zoo, subject.suspect)
     data = zoo.datasets.load(subject.data)
     reference = reference_set(data, Reference.FOUR_HUNDRED, split_of(subject.seed))
-    return run_isolated(_run_pipeline, zoo, subject, reference, preset, profiled)
+    return run_isolated(_run_pipeline, zoo, subject, reference, preset, conditions.threads, profiled)
 
 
 def _run_pipeline(
-    zoo: Zoo, subject: Subject, reference: ReferenceSet, preset: Preset, profiled: bool
+    zoo: Zoo, subject: Subject, reference: ReferenceSet, preset: Preset, threads: int, profiled: bool
 ) -> dict[str, Any]:
     config = ScanConfig.for_preset(preset, purify=PurifyMode.ALWAYS, seed=subject.seed)
     profile = cProfile.Profile()
@@ -191,7 +190,7 @@ def _run_pipeline(
             work / "in",
             RunContext(),
         )
-        threads, wall, cpu = torch.get_num_threads(), time.monotonic(), time.process_time()
+        wall, cpu = time.monotonic(), time.process_time()
 
         def scan() -> Report:
             about = pipeline.ScanSubject("0" * 64, weights.name, "0" * 64)

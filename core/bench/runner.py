@@ -215,7 +215,7 @@ def run_zoo(subjects: Sequence[Subject], run: Run) -> Finished:
     finished = Finished()
     run.on_progress(len(records), len(recipes), "")
     tasks = [Task(name, train, (recipe,)) for name, recipe in recipes.items() if name not in records]
-    for outcome in run_tasks(tasks, run.place, workers=run.workers, threads=run.conditions.threads):
+    for outcome in run_tasks(tasks, run.place, workers=run.workers):
         if outcome.error:
             finished.failures.append(f"{outcome.task.name}: {outcome.error}")
         else:
@@ -245,8 +245,7 @@ def _work(
         return follow(outcome)
 
     run.on_progress(settled(), total, "")
-    threads = run.conditions.threads
-    for outcome in run_tasks(tasks, run.place, workers=run.workers, threads=threads, follow=keep):
+    for outcome in run_tasks(tasks, run.place, workers=run.workers, follow=keep):
         if outcome.error:
             finished.failures.append(f"{outcome.task.name}: {outcome.error}")
         run.on_progress(settled() + len(finished.unsupported), total, outcome.task.name)

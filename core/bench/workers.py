@@ -91,16 +91,13 @@ class Outcome:
 Follow = Callable[[Outcome], Sequence[Task]]
 
 
-def run_tasks(
-    tasks: Iterable[Task], place: Place, *, workers: int, threads: int, follow: Follow = lambda _: ()
-) -> Iterator[Outcome]:
+def run_tasks(tasks: Iterable[Task], place: Place, *, workers: int, follow: Follow = lambda _: ()) -> Iterator[Outcome]:
     """Outcomes as they come. What follows a task is done before the tasks that wait.
 
     Args:
         tasks: in the order of their start.
         place: opened by each worker.
         workers: how many processes.
-        threads: of each task.
         follow: called with each success.
 
     Raises:
@@ -116,7 +113,7 @@ def run_tasks(
     try:
         for _ in range(max(1, min(workers, len(queue)))):
             ours, theirs = context.Pipe()
-            processes.append(context.Process(target=_serve, args=(theirs, place, threads)))
+            processes.append(context.Process(target=_serve, args=(theirs, place)))
             processes[-1].start()
             theirs.close()
             idle.append(ours)
@@ -154,9 +151,9 @@ def _received(connection: Connection) -> tuple[Any, str]:
     return value, error
 
 
-def _serve(connection: Connection, place: Place, threads: int) -> None:
+def _serve(connection: Connection, place: Place) -> None:
     die_with_parent()
-    devices.set_threads(threads)
+    devices.set_threads(1)  # a fork of a process with more would wait for them for ever
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the main process, which ends this one
     zoo = place.open()
     while True:

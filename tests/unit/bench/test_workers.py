@@ -63,7 +63,7 @@ def test_tasks_what_follows_them_their_errors_and_the_death_of_a_worker(tmp_path
     ]
     outcomes: list[Outcome] = []
     with pytest.raises(EngineError) as caught:
-        outcomes.extend(run_tasks(tasks, _place(tmp_path), workers=1, threads=1, follow=follow))
+        outcomes.extend(run_tasks(tasks, _place(tmp_path), workers=1, follow=follow))
     assert caught.value.code == "bench_worker_died"
     assert [(o.task.name, o.value) for o in outcomes] == [("first", 2), ("after", 24), ("bad", None), ("last", 6)]
     assert [o.error for o in outcomes if o.error] == ["ValueError: negative"]
