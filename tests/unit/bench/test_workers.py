@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 
 from core.attacks.zoo import Zoo
 from core.bench.isolation import peak_rss_bytes, run_isolated
@@ -67,6 +68,27 @@ def test_tasks_what_follows_them_their_errors_and_the_death_of_a_worker(tmp_path
     assert caught.value.code == "bench_worker_died"
     assert [(o.task.name, o.value) for o in outcomes] == [("first", 2), ("after", 24), ("bad", None), ("last", 6)]
     assert [o.error for o in outcomes if o.error] == ["ValueError: negative"]
+
+
+def _product() -> int:
+    return int((torch.ones(512, 512) @ torch.ones(512, 512)).sum())
+
+
+def _with_two_threads() -> tuple[int, int]:
+    torch.set_num_threads(2)
+    return torch.get_num_threads(), _product()
+
+
+def _fork_after_a_product(zoo: Zoo) -> tuple[int, int]:
+    _product()  # starts the threads of the worker, if it may have any
+    return run_isolated(_with_two_threads)
+
+
+@pytest.mark.timeout(60)
+def test_forks_of_a_worker_may_use_more_threads_than_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    [outcome] = run_tasks([Task("forking", _fork_after_a_product, ())], _place(tmp_path), workers=1)
+    assert outcome.value == (2, 512**3)
 
 
 def test_a_missing_data_set_is_named_with_what_to_do(tmp_path: Path) -> None:
