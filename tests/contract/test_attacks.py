@@ -108,9 +108,10 @@ def test_targets_are_classes(name: str) -> None:
         assert all(target is None or 0 <= target < CLASSES for target in targets)
 
 
-def test_the_full_suite_has_every_attack_in_two_cells_and_natural_images_in_most() -> None:
+def test_the_full_suite_has_every_attack_in_two_cells_every_network_and_natural_images_in_most() -> None:
     names = [cell.attack for cell in CELLS]
-    assert {name: names.count(name) for name in ATTACKS} == dict.fromkeys(ATTACKS, 2)
+    assert {name: names.count(name) for name in ATTACKS} == dict.fromkeys(ATTACKS, 2) | {"blended": 3}
+    assert {cell.model for cell in CELLS} == {"preact", "wrn", "vgg", "convnext", "vit"}
     assert len({cell.name for cell in CELLS}) == len(CELLS)
     natural = [cell for cell in CELLS if cell.data in ("cifar10", "fashion-mnist")]
     assert len(natural) >= len(CELLS) / 2
