@@ -58,8 +58,8 @@ def bank_size(device: torch.device) -> int:
 def suit_threads(module: nn.Module, threads: int) -> int:
     """Compute each batch of `module` on a CPU with `threads` threads, or with one if it is small; returns how many.
 
-    A small network gives a core too little at a time to share it. Measured on two idle cores, 0.2 to 1.5 million
-    parameters: a step of unlearning takes 1.0 to 1.4 times as long with two threads as with one.
+    A small network gives a core too little at a time to share it: on two idle cores an inversion of the examples takes
+    1.3 and 2.3 times as long with two threads for each batch as with one (benchmarks/threads.py).
     """
     return set_threads(1 if _is_small(module) else threads)
 
